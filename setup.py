@@ -1,0 +1,36 @@
+"""Metadata and dependencies; each dependency with the reason for it."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "efficientnetv2_tf/__init__.py").read_text())[1]
+
+setuptools.setup(
+    name="efficientnetv2_tf",
+    version=VERSION,
+    description="EfficientNetV2 for TensorFlow: progressive learning, fine-tuning, TF Serving and TFLite.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(include=["efficientnetv2_tf", "efficientnetv2_tf.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "tensorflow>=2.21,<2.22",  # the framework; the range is what the tests run on
+        "keras>=3.15,<3.16",  # the networks; its trainer is overridden in places that change between versions
+        "tensorflow-datasets>=4.9.10",  # data sets by name, and the format of our own
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without saying so
+        "absl-py",  # the command line, with the official release's flags
+        "pydantic>=2.7",  # configuration that is typed, frozen and explains what is wrong with it
+        "PyYAML",  # recipes
+        "rich",  # tables and progress bars; Keras needs it too
+        "scikit-learn",  # its digits are the data set that needs no download
+        "matplotlib",  # pictures of a training
+    ],
+    extras_require={
+        "test": ["pytest", "ruff"],
+        "tensorboard": ["tensorboard"],  # to look at what a training logs
+    },
+)
