@@ -1,0 +1,159 @@
+"""From encoded bytes to images of the network's size.
+
+The geometry and the arithmetic are the official release's: one way for S, M, L and XL ("v2"), one for B0-B3 and
+all of EfficientNet V1 ("v1"), one for fine-tuning ("finetune").
+"""
+
+import tensorflow as tf
+
+STYLES = ("v2", "v1", "finetune")
+_IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+_IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+# From this size on the release takes whole pictures in evaluation, where smaller networks take their centre.
+_WHOLE_IMAGE_SIZE = 320
+
+
+def _check_style(style):
+    if style not in STYLES:
+        raise ValueError(f"`style` should be one of {STYLES}. Received: style={style!r}")
+
+
+def decode(image_bytes):
+    """Decodes JPEG, PNG, GIF (first frame) or BMP bytes.
+
+    Args:
+        image_bytes: string scalar.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
+    image.set_shape([None, None, 3])
+    return image
+
+
+def normalize(images, style):
+    """Scales pixel values to what the network was made for.
+
+    Args:
+        images: [..., 3], any type, 0..255.
+        style: "v2" gives (x - 128) / 128; "finetune" gives x / 127.5 - 1; "v1" uses ImageNet's mean and
+            standard deviation.
+
+    Returns:
+        float32 of the same shape.
+    """
+    _check_style(style)
+    images = tf.cast(images, tf.float32)
+    if style == "v2":
+        return (images - 128.0) / 128.0
+    if style == "finetune":
+        return (images / 255.0 - 0.5) / 0.5
+    return (images - _IMAGENET_MEAN) / _IMAGENET_STD
+
+
+def resize(image, image_size, style):
+    """Resizes to a square, as the release does: bicubic for "v1" (corners not aligned), else bilinear.
+
+    Args:
+        image: [height, width, 3], any type.
+        image_size: side in pixels, a number or int32 scalar.
+        style: one of `STYLES`.
+
+    Returns:
+        float32 [image_size, image_size, 3]; bicubic may leave 0..255 by a little.
+    """
+    _check_style(style)
+    size = tf.stack([image_size, image_size])
+    if style == "v1":
+        return tf.raw_ops.ResizeBicubic(images=image[None], size=size)[0]
+    return tf.image.resize(image, size)
+
+
+def resize_for_eval(image, image_size, style, *, crop=True):
+    """The part of a picture that evaluation looks at, resized.
+
+    Args:
+        image: [height, width, 3], any type.
+        image_size: side in pixels.
+        style: one of `STYLES`.
+        crop: whether to look at the centre, a square of size / (size + 32) of the shorter side, where the
+            release does ("v1" always, "v2" below 320 px, "finetune" never); False takes the whole picture.
+
+    Returns:
+        float32 [image_size, image_size, 3].
+    """
+    _check_style(style)
+    if crop and (style == "v1" or (style == "v2" and image_size < _WHOLE_IMAGE_SIZE)):
+        image = _centre(image, image_size, rounding_up=style == "v1")
+    return resize(image, image_size, style)
+
+
+def _centre(image, image_size, *, rounding_up):
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    shorter = tf.cast(tf.minimum(height, width), tf.float32)
+    side = tf.cast(image_size / (image_size + 32) * shorter, tf.int32)
+    top, left = (height - side + int(rounding_up)) // 2, (width - side + int(rounding_up)) // 2
+    return image[top : top + side, left : left + side]
+
+
+def preprocess_eval(image_bytes, image_size, style):
+    """The release's evaluation preprocessing, from bytes to the network's input.
+
+    Args:
+        image_bytes: string scalar, an encoded picture.
+        image_size: side in pixels.
+        style: "v2" (S, M, L, XL), "v1" (B0-B3 and EfficientNet V1) or "finetune".
+
+    Returns:
+        float32 [image_size, image_size, 3], normalised.
+    """
+    return normalize(resize_for_eval(decode(image_bytes), image_size, style), style)
+
+
+def random_crop(image, seed, style):
+    """Cuts out a random part: 5 % to all of the area ("v1": from 8 %), aspect ratio 3/4 to 4/3.
+
+    Args:
+        image: [height, width, 3], any type.
+        seed: int32 [2].
+        style: one of `STYLES`.
+
+    Returns:
+        [h, w, 3] of the same type.
+    """
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image),
+        tf.zeros([0, 0, 4], tf.float32),
+        seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        area_range=(0.08 if style == "v1" else 0.05, 1.0),
+        max_attempts=10 if style == "v1" else 100,
+        use_image_if_no_bounding_boxes=True,
+    )
+    image = tf.slice(image, begin, size)
+    image.set_shape([None, None, 3])
+    return image
+
+
+def resize_for_training(image, image_size, seed, style, *, crop, flip):
+    """Random part of a picture, resized and possibly mirrored.
+
+    Args:
+        image: uint8 [height, width, 3].
+        image_size: side in pixels, a number or int32 scalar.
+        seed: int32 [2].
+        style: one of `STYLES`.
+        crop: whether to cut out a random part; otherwise all of the picture is used.
+        flip: whether to mirror left and right with probability 1/2.
+
+    Returns:
+        uint8 [image_size, image_size, 3].
+    """
+    if crop:
+        image = random_crop(image, seed, style)
+    image = resize(image, image_size, style)
+    if flip:
+        image = tf.image.stateless_random_flip_left_right(image, seed)
+    return tf.saturate_cast(tf.round(image), tf.uint8)
