@@ -1,0 +1,79 @@
+"""The training step: a Keras model around a network."""
+
+import keras
+import tensorflow as tf
+
+from efficientnetv2_tf.training.optimizers import is_kernel
+
+
+class Classifier(keras.Model):
+    """Trains and evaluates a network that gives logits.
+
+    Args:
+        network: the `EfficientNet`, or any Keras model from images to logits.
+        multi_label: sigmoid cross entropy over several labels an image, in place of softmax cross entropy.
+        label_smoothing: in [0, 1), of the training labels only (Szegedy et al., CVPR 2016).
+        l2: weight decay as a part of the loss, `l2 * sum(kernel ** 2) / 2` over all kernels; 0 is off.
+        average: a `MovingAverage` to update in each step, or None.
+    """
+
+    def __init__(self, network, *, multi_label=False, label_smoothing=0.0, l2=0.0, average=None):
+        super().__init__(name="classifier")
+        self.network = network
+        self.multi_label = multi_label
+        self.label_smoothing = label_smoothing
+        self.l2 = l2
+        self.average = average
+        self.loss_metric = keras.metrics.Mean("loss")
+        self.accuracy_metric = keras.metrics.Mean("accuracy")
+        self.built = True
+
+    @property
+    def metrics(self):
+        return [self.loss_metric, self.accuracy_metric]
+
+    def call(self, images, training=False):
+        return self.network(images, training=training)
+
+    def train_step(self, data):
+        images, labels = data
+        variables = self.network.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self.network(images, training=True)
+            losses = self._cross_entropy(self._smoothed(labels), logits)
+            objective = tf.reduce_mean(losses)
+            if self.l2:
+                objective += self.l2 * tf.add_n([tf.nn.l2_loss(v.value) for v in variables if is_kernel(v)])
+            # Each replica sees its share of the global batch, and the optimizer adds their gradients up.
+            objective /= self.distribute_strategy.num_replicas_in_sync
+            objective = self.optimizer.scale_loss(objective)
+        gradients = tape.gradient(objective, [v.value for v in variables])
+        step = tf.identity(self.optimizer.iterations)
+        self.optimizer.apply(gradients, variables)
+        if self.average is not None:
+            self.average.update(step)
+        return self._results(labels, logits, losses)
+
+    def test_step(self, data):
+        images, labels = data
+        logits = self.network(images, training=False)
+        return self._results(labels, logits, self._cross_entropy(labels, logits))
+
+    def _smoothed(self, labels):
+        """Labels pulled towards uniform: 1/classes for softmax, 1/2 for sigmoid."""
+        share = 0.5 if self.multi_label else 1.0 / labels.shape[-1]
+        return labels * (1.0 - self.label_smoothing) + self.label_smoothing * share
+
+    def _cross_entropy(self, labels, logits):
+        """Loss of each example, float32 [batch]."""
+        if self.multi_label:
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)  # [batch, classes]
+            return tf.reduce_mean(losses, axis=-1)
+        return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+
+    def _results(self, labels, logits, losses):
+        self.loss_metric.update_state(losses)
+        # Right if the top prediction is the strongest label (of mixed pictures) or one of several.
+        top = tf.gather(labels, tf.argmax(logits, axis=-1), axis=1, batch_dims=1)
+        self.accuracy_metric.update_state(tf.cast(top >= tf.reduce_max(labels, axis=-1), tf.float32))
+        return {metric.name: metric.result() for metric in self.metrics}

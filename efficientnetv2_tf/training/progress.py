@@ -1,0 +1,113 @@
+"""What a person sees while a training runs."""
+
+import datetime
+import time
+
+import keras
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+class ProgressDisplay(keras.callbacks.Callback):
+    """A progress bar on a terminal; elsewhere one line an epoch, and one a minute in long epochs.
+
+    Shown are stage, image size, images a second, loss, accuracy, learning rate and the time that is left,
+    estimated from the measured steps and the stages' relative costs.
+
+    Args:
+        console: a `rich.console.Console`.
+        progress: the `ProgressiveLearning` callback.
+        costs: relative cost of a picture in each stage.
+        batch_size: images of a step.
+        steps_per_epoch: steps of a whole epoch.
+        epochs: of the whole training.
+        first_batch: batches of the first epoch that a restart leaves out.
+    """
+
+    _LINE_EVERY = 60.0  # seconds, where the output is not a terminal
+
+    def __init__(self, console, progress, costs, *, batch_size, steps_per_epoch, epochs, first_batch=0):
+        super().__init__()
+        self._console = console
+        self._stages = progress
+        self._costs = costs
+        self._batch_size = batch_size
+        self._steps = steps_per_epoch
+        self._epochs = epochs
+        self._offset = first_batch
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=steps_per_epoch, text="")
+        self._seconds_per_cost = None
+        self._epoch = 0
+
+    def on_train_begin(self, logs=None):
+        self._bar.start()
+        self._began = time.monotonic()
+        self._first_step = True
+
+    def on_train_end(self, logs=None):
+        self._bar.stop()
+
+    close = on_train_end
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._epoch_began = self._last_line = time.monotonic()
+        self._timed_from, self._timed_steps = None, 0
+        text = "tracing and compiling the training step, once a run" if self._first_step else "first step"
+        self._bar.update(self._task, description=self._heading(), completed=self._offset, text=text)
+        if self._first_step and not self._console.is_terminal:
+            self._console.print(f"{self._heading()}: {text} ...")
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        if self._first_step:
+            self._first_step = False
+            self._console.print(f"First training step done {now - self._began:.0f} s after fit began.")
+        if self._timed_from is None:
+            self._timed_from = now  # a stage's first step prepares the new size, and would spoil the average
+            return
+        self._timed_steps += 1
+        seconds = (now - self._timed_from) / self._timed_steps
+        self._seconds_per_cost = seconds / self._costs[self._stages.stage.index]
+        text = self._values(logs, self._batch_size / seconds) + f" · {self._left(self._offset + batch + 1)} left"
+        self._bar.update(self._task, completed=self._offset + batch + 1, text=text)
+        if not self._console.is_terminal and now - self._last_line > self._LINE_EVERY:
+            self._last_line = now
+            self._console.print(f"{self._heading()}: step {self._offset + batch + 1}/{self._steps} · {text}")
+
+    def on_test_begin(self, logs=None):
+        self._bar.update(self._task, text="evaluating")
+
+    def on_epoch_end(self, epoch, logs=None):
+        images = (self._steps - self._offset) * self._batch_size
+        self._offset = 0
+        line = self._values(logs, images / (time.monotonic() - self._epoch_began))
+        if "val_accuracy" in logs:
+            line += f" · test accuracy {logs['val_accuracy']:.4f}"
+        self._console.print(f"{self._heading()}: {line}")
+
+    def _heading(self):
+        stage = self._stages.stage
+        return (
+            f"epoch {self._epoch + 1}/{self._epochs} · stage {stage.index + 1}/{len(self._costs)} · "
+            f"{stage.image_size} px"
+        )
+
+    def _values(self, logs, images_per_second):
+        rate = float(self.model.optimizer.learning_rate)
+        return (
+            f"{images_per_second:.0f} images/s · loss {logs['loss']:.3f} · accuracy {logs['accuracy']:.3f} · "
+            f"lr {rate:.2g}"
+        )
+
+    def _left(self, step):
+        """Time left, as text."""
+        plan, seconds = self._stages.plan, 0.0
+        for stage, cost in zip(plan, self._costs, strict=True):
+            epochs = max(0, stage.end_epoch - max(stage.first_epoch, self._epoch))
+            done = step if stage is self._stages.stage else 0
+            seconds += (epochs * self._steps - done) * cost * self._seconds_per_cost
+        return str(datetime.timedelta(seconds=round(seconds)))

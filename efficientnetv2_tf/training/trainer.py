@@ -1,0 +1,301 @@
+"""Training and evaluation from a configuration; `train` reads as a table of contents."""
+
+import contextlib
+import dataclasses
+import time
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from efficientnetv2_tf.data.pipeline import eval_dataset, train_dataset
+from efficientnetv2_tf.data.sources import open_source
+from efficientnetv2_tf.networks.model import get_model
+from efficientnetv2_tf.progressive.callback import ProgressiveLearning
+from efficientnetv2_tf.progressive.controls import StageControls
+from efficientnetv2_tf.training import callbacks, pictures
+from efficientnetv2_tf.training.checkpoint import Checkpoints
+from efficientnetv2_tf.training.classifier import Classifier
+from efficientnetv2_tf.training.ema import MovingAverage
+from efficientnetv2_tf.training.files import replacing
+from efficientnetv2_tf.training.hparams import ConfigError, resolve
+from efficientnetv2_tf.training.optimizers import make_optimizer
+from efficientnetv2_tf.training.plan import make_plan, relative_costs, steps_per_epoch, total_epochs
+from efficientnetv2_tf.training.progress import ProgressDisplay
+from efficientnetv2_tf.training.run_folder import new_run_folder, write_json
+from efficientnetv2_tf.training.schedule import make_schedule
+
+_SHOWN_IMAGES = 6  # rows of augmentation.png
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """A configuration that has met its data."""
+
+    config: object
+    source: object
+    steps_per_epoch: int
+    epochs: int
+    plan: tuple
+
+    @property
+    def style(self):
+        return self.config.data.preprocessing
+
+
+def train(config, run_folder=None, *, console=None):
+    """Trains a network as configured, or goes on with a training that was interrupted.
+
+    Args:
+        config: a `Config`.
+        run_folder: the `RunFolder` to write to; None makes a new one under ./runs.
+        console: a `rich.console.Console` for what happens; None prints to the terminal.
+
+    Returns:
+        The summary, as it stands in summary.json: a dictionary with accuracies, times and file names.
+
+    Raises:
+        ConfigError: the configuration does not fit the data or the folder.
+        DataError: the data set is not to be had.
+        NonFiniteLossError: the loss is infinite or no number; the last good checkpoint is kept.
+        CheckpointError: a checkpoint cannot be written or read.
+    """
+    began = time.monotonic()
+    console = console or Console()
+    task = _prepare(config, console)
+    folder = run_folder or new_run_folder(task.config)
+    folder.claim(task.config)
+    keras.utils.set_random_seed(task.config.runtime.seed)
+    controls = StageControls(task.plan[0])
+    console.print(f"Building {task.config.model.name} for {task.source.num_classes} classes ...")
+    classifier = _build_classifier(task)
+    checkpoints = Checkpoints(folder.checkpoints, classifier, task.config.train.keep_checkpoints)
+    epoch, batch = _resume(checkpoints, task, console)
+    controls.first_batch.assign(batch)
+    batches = train_dataset(task.source, task.config.data, controls, style=task.style, seed=task.config.runtime.seed)
+    _draw_augmentation(task, batches, controls, folder)
+    if epoch < task.epochs:
+        _fit(classifier, task, batches, controls, checkpoints, (epoch, batch), folder, console)
+    return _finish(classifier, task, folder, console, began)
+
+
+def evaluate(run_folder, *, console=None):
+    """Evaluates the network that a training left in its folder, over every evaluation image once.
+
+    Args:
+        run_folder: the `RunFolder`.
+        console: a `rich.console.Console`; None prints to the terminal.
+
+    Returns:
+        A dictionary with `loss`, `accuracy` and `images`.
+
+    Raises:
+        ConfigError: the folder holds no finished training.
+    """
+    console = console or Console()
+    config = run_folder.read_config()
+    if not run_folder.model.exists():
+        raise ConfigError(f"{run_folder.model} was not found. Finish the training first (--mode=train).")
+    task = _prepare(config, console)
+    network = keras.models.load_model(run_folder.model, compile=False)
+    classifier = Classifier(network, multi_label=config.data.multi_label)
+    classifier.compile(jit_compile=False)
+    results = classifier.evaluate(_eval_batches(task), verbose=0, return_dict=True)
+    console.print(
+        f"Test accuracy {results['accuracy']:.4f} (loss {results['loss']:.4f}) over {task.source.num_eval} images, "
+        "averaged weights."
+    )
+    return {**results, "images": task.source.num_eval}
+
+
+def _prepare(config, console):
+    """Opens the data and works out what follows from their number."""
+    config = resolve(config)
+    console.print(f"Opening data set {config.data.dataset} ...")
+    data = config.data
+    source = open_source(
+        data.dataset, data_dir=data.data_dir, train_split=data.train_split, eval_split=data.eval_split
+    )
+    if config.model.num_classes not in (None, source.num_classes):
+        raise ConfigError(
+            f"model.num_classes: expected {source.num_classes}, the classes of {source.name!r}, or null. "
+            f"Received: {config.model.num_classes}"
+        )
+    model = config.model.model_copy(update={"num_classes": source.num_classes})
+    data = data.model_copy(update={"num_train_images": source.num_train})
+    config = config.model_copy(update={"model": model, "data": data})
+    if data.batch_size > source.num_train:
+        raise ConfigError(
+            f"data.batch_size: expected at most the {source.num_train} training images of {source.name!r}. "
+            f"Received: {data.batch_size}"
+        )
+    return _Task(config, source, steps_per_epoch(config), total_epochs(config), make_plan(config))
+
+
+def _build_classifier(task):
+    """Network, moving average and optimizer, with all their variables made before anything is traced."""
+    model, train_config = task.config.model, task.config.train
+    precision = _precision(task.config.runtime.mixed_precision)
+    with _dtype_policy(precision):
+        network = get_model(
+            model.name,
+            num_classes=model.num_classes,
+            blocks=model.blocks,
+            width_coefficient=model.width_coefficient,
+            depth_coefficient=model.depth_coefficient,
+            feature_size=model.feature_size,
+            dropout_rate=model.dropout_rate,
+            drop_connect_rate=model.drop_connect_rate,
+            activation=model.activation,
+            classifier_initializer=model.classifier_initializer,
+            weights=train_config.init_weights,
+        )
+    classifier = Classifier(
+        network,
+        multi_label=task.config.data.multi_label,
+        label_smoothing=train_config.label_smoothing,
+        l2=0.0 if train_config.optimizer == "adamw" else train_config.weight_decay,
+        average=MovingAverage(network.weights, train_config.ema_decay) if train_config.ema_decay else None,
+    )
+    schedule = make_schedule(train_config, task.config.data.batch_size, task.steps_per_epoch, task.epochs)
+    optimizer = make_optimizer(
+        train_config, schedule, network.trainable_variables, loss_scaling=precision == "mixed_float16"
+    )
+    # XLA on CPUs made the step 4 times slower, and would compile each image size anew elsewhere.
+    classifier.compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False)
+    return classifier
+
+
+def _precision(wanted):
+    if wanted != "auto":
+        return wanted
+    accelerators = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
+    return "mixed_bfloat16" if accelerators else "float32"
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    """Layers made within the block have this precision policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _resume(checkpoints, task, console):
+    """(epoch, batch) of the first step to do."""
+    position = checkpoints.restore()
+    if position is None:
+        return 0, 0
+    epoch, batch = position
+    if epoch >= task.epochs:
+        console.print(f"All {task.epochs} epochs were trained before; evaluating and writing the results again.")
+    else:
+        console.print(f"Going on from a checkpoint at epoch {epoch + 1}, step {batch + 1} of {task.steps_per_epoch}.")
+    return position
+
+
+def _fit(classifier, task, batches, controls, checkpoints, position, folder, console):
+    """One `fit` for the whole training."""
+    epoch, batch = position
+    train_config = task.config.train
+    progress = ProgressiveLearning(task.plan, controls)
+    log = callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch)
+    display = ProgressDisplay(
+        console,
+        progress,
+        relative_costs(task.config, task.plan),
+        batch_size=task.config.data.batch_size,
+        steps_per_epoch=task.steps_per_epoch,
+        epochs=task.epochs,
+        first_batch=batch,
+    )
+    # In this order: the stage's values first, then what may stop the training, then what writes.
+    steps = [
+        progress,
+        callbacks.NonFiniteGuard(progress),
+        callbacks.Evaluation(_eval_batches(task), train_config.eval_every_epochs, task.epochs),
+        log,
+        callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
+        display,
+    ]
+    with contextlib.closing(display), warnings.catch_warnings():
+        # Keras cannot count the batches, because an epoch that is gone on with has fewer.
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        classifier.fit(batches, epochs=task.epochs, initial_epoch=epoch, callbacks=steps, verbose=0, shuffle=False)
+
+
+def _eval_batches(task):
+    data = task.config.data
+    return eval_dataset(
+        task.source, data, image_size=data.eval_image_size, batch_size=data.eval_batch_size, style=task.style
+    )
+
+
+def _finish(classifier, task, folder, console, began):
+    """Evaluates, saves the averaged weights, draws, and sums up."""
+    batches = _eval_batches(task)
+    raw = classifier.evaluate(batches, verbose=0, return_dict=True)
+    averaged = callbacks.evaluate_averaged(classifier, batches)
+    average = classifier.average.applied() if classifier.average else contextlib.nullcontext()
+    with average, replacing(folder.model) as temporary:
+        classifier.network.save(temporary)
+    write_json(folder.classes, list(task.source.class_names))
+    rows = callbacks.read_metrics(folder.metrics)
+    pictures.draw_training(
+        rows, folder.training_picture, f"{task.config.model.name} on {task.source.name}: {averaged['accuracy']:.2%}"
+    )
+    summary = {
+        "model": task.config.model.name,
+        "dataset": task.source.name,
+        "parameters": classifier.network.count_params(),
+        "epochs": task.epochs,
+        "steps": int(classifier.optimizer.iterations),
+        "test_images": task.source.num_eval,
+        "test_accuracy": averaged["accuracy"],
+        "test_loss": averaged["loss"],
+        "test_accuracy_raw": raw["accuracy"],
+        "test_loss_raw": raw["loss"],
+        "training_seconds": round(sum(row["seconds"] for row in rows), 1),
+        "seconds": round(time.monotonic() - began, 1),
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+    }
+    write_json(folder.summary, summary)
+    console.print(
+        f"Test accuracy {averaged['accuracy']:.4f} with averaged weights, {raw['accuracy']:.4f} with raw weights, "
+        f"over {task.source.num_eval} images.\nTook {summary['seconds']:.0f} s. Written to {folder.path}: "
+        + ", ".join(sorted(path.name for path in folder.path.iterdir() if not path.name.startswith(".")))
+    )
+    return summary
+
+
+def _draw_augmentation(task, batches, controls, folder):
+    """The first training pictures as each stage's pipeline gives them."""
+    if folder.augmentation_picture.exists():
+        return
+    columns, titles = [], []
+    position = int(controls.first_batch.numpy())
+    controls.first_batch.assign(0)
+    for stage in task.plan:
+        controls.assign(stage, epoch=0)  # the same epoch, so that every column has the same pictures
+        images, _ = next(iter(batches))
+        columns.append(_as_pictures(images[:_SHOWN_IMAGES].numpy()))
+        titles.append(
+            f"stage {stage.index + 1}\n{stage.image_size} px, magnitude {stage.magnitude:.2g}\n"
+            f"mixup {stage.mixup_alpha:.2g}, cutmix {stage.cutmix_alpha:.2g}"
+        )
+    controls.first_batch.assign(position)
+    pictures.draw_augmentation(
+        columns, titles, folder.augmentation_picture, f"{task.source.name}: what each stage trains on"
+    )
+
+
+def _as_pictures(images):
+    """Normalised images, stretched to 0..1 for the eye."""
+    low, high = images.min(), images.max()
+    return (images - low) / max(high - low, np.finfo(np.float32).tiny)
