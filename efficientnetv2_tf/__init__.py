@@ -6,6 +6,8 @@ TensorFlow.
 
 import importlib
 
+from efficientnetv2_tf.networks.registration import register_with_keras
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -38,3 +40,6 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(__all__)
+
+
+register_with_keras()

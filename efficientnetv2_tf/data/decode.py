@@ -151,9 +151,11 @@ def resize_for_training(image, image_size, seed, style, *, crop, flip):
     Returns:
         uint8 [image_size, image_size, 3].
     """
+    # With one seed for both, mirroring would follow the crop: narrow parts mirrored, wide ones not.
+    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
     if crop:
-        image = random_crop(image, seed, style)
+        image = random_crop(image, crop_seed, style)
     image = resize(image, image_size, style)
     if flip:
-        image = tf.image.stateless_random_flip_left_right(image, seed)
+        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
     return tf.saturate_cast(tf.round(image), tf.uint8)

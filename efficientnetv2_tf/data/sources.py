@@ -25,6 +25,7 @@ _TFDS_SETS = {
     "imagenet2012": ("imagenet2012", "train", "validation"),
 }
 _TFDS_PREFIX = "tfds:"
+_DOWNLOAD_RETRIES = 4  # with doubling pauses, 6 s in all
 
 
 class DataError(ValueError):
@@ -109,7 +110,8 @@ def _builder(tfds_name, data_dir):
     try:
         return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
-        near = difflib.get_close_matches(tfds_name.split("/")[0], tfds.list_builders(), n=3, cutoff=0.6)
+        known = tfds.list_builders(with_community_datasets=False)  # those are listed in the cloud
+        near = difflib.get_close_matches(tfds_name.split("/")[0], known, n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise DataError(f"TensorFlow Datasets has no {tfds_name!r}.{hint}") from error
 
@@ -143,13 +145,27 @@ def _prepare(builder):
         return
     try:
         # try_download_gcs would ask a cloud bucket first, and hang where there is no network.
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        with _few_retries():
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except Exception as error:  # whatever a builder's download raises
         raise DataError(
             f"The data set {builder.info.full_name!r} is not in {builder.data_path} and could not be made or "
             f"downloaded: {type(error).__name__}: {error}. Prepare it there (tfds build {builder.name}) or give "
             "its folder with --data_dir."
         ) from error
+
+
+@contextlib.contextmanager
+def _few_retries():
+    """Without a network, TFDS' own ten retries would take three and a half minutes; there is no argument for it."""
+    from tensorflow_datasets.core.download import downloader
+
+    before = downloader.MAX_RETRIES
+    downloader.MAX_RETRIES = _DOWNLOAD_RETRIES
+    try:
+        yield
+    finally:
+        downloader.MAX_RETRIES = before
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@
 """
 
 import dataclasses
+import decimal
+import itertools
 import math
 import re
 
@@ -52,8 +54,8 @@ class BlockSpec:
             (self.kernel_size % 2 == 0, f"`kernel_size` (k) must be odd, received {self.kernel_size}"),
             (self.stride not in (1, 2), f"`stride` (s) must be 1 or 2, received {self.stride}"),
             (self.expand_ratio < 1, f"`expand_ratio` (e) must be at least 1, received {self.expand_ratio}"),
-            (self.input_filters < 1, f"`input_filters` (i) must be at least 1, received {self.input_filters}"),
-            (self.output_filters < 1, f"`output_filters` (o) must be at least 1, received {self.output_filters}"),
+            (self.input_filters < 1, f"`input_filters` (i) must be positive, received {self.input_filters}"),
+            (self.output_filters < 1, f"`output_filters` (o) must be positive, received {self.output_filters}"),
             (not 0 <= self.se_ratio <= 1, f"`se_ratio` (se) must be within 0..1, received {self.se_ratio}"),
         ]
         for wrong, message in problems:
@@ -67,7 +69,7 @@ class BlockSpec:
 
     @property
     def squeezed_filters(self):
-        """Channels of the squeeze-and-excitation bottleneck, counted from the block's input; 0 without one."""
+        """Channels of the squeeze-and-excitation bottleneck, a share of the block's input; 0 without one."""
         return max(1, int(self.input_filters * self.se_ratio)) if self.se_ratio else 0
 
     @property
@@ -86,7 +88,7 @@ def parse_block(text):
         The `BlockSpec`.
 
     Raises:
-        ValueError: a field is unknown, given twice, missing or impossible; the message shows string and field.
+        ValueError: a field is unknown, given twice, missing or impossible; the message shows both.
     """
     if not isinstance(text, str):
         raise ValueError(f"A block string was expected, such as 'r2_k3_s1_e1_i24_o24_c1'. Received: {text!r}")
@@ -95,7 +97,7 @@ def parse_block(text):
         match = _TOKEN.fullmatch(token)
         if not match or match[1] not in _FIELDS:
             raise ValueError(
-                f"Unknown field {token!r} in block string {text!r}. Expected a letter code followed by a number: "
+                f"Unknown field {token!r} in block string {text!r}. Expected a letter code and a number: "
                 + ", ".join(f"{code} ({attribute})" for code, (attribute, _, _) in _FIELDS.items())
             )
         values = _with_field(values, match[1], match[2], text)
@@ -111,7 +113,9 @@ def _with_field(values, code, number, text):
     if attribute in values:
         raise ValueError(f"Repeated field {code!r} ({attribute}) in block string {text!r}.")
     if kind is int and "." in number:
-        raise ValueError(f"Field {code!r} ({attribute}) in block string {text!r} must be whole. Received: {number}")
+        raise ValueError(
+            f"Field {code!r} ({attribute}) in block string {text!r} must be whole. Received: {number}"
+        )
     value = kind(number)
     if attribute == "fused":
         if value not in (0, 1):
@@ -124,7 +128,9 @@ def format_block(spec):
     """Writes a `BlockSpec` as a block string; `parse_block` gives it back."""
     tokens = [f"{code}{getattr(spec, attribute):d}" for code, (attribute, _, need) in _FIELDS.items() if need]
     if spec.se_ratio:
-        tokens.append(f"se{spec.se_ratio:.10f}".rstrip("0").rstrip("."))
+        # repr has every digit, so 1/3 comes back as 1/3; Decimal writes it without an exponent.
+        digits = f"{decimal.Decimal(repr(float(spec.se_ratio))):f}"
+        tokens.append("se" + digits.removesuffix(".0"))
     if spec.fused:
         tokens.append("c1")
     return "_".join(tokens)
@@ -155,8 +161,8 @@ def expand(stages, width_coefficient=1.0, depth_coefficient=1.0):
         A tuple with one tuple a stage, of one `BlockSpec` with `repeats=1` a block.
 
     Raises:
-        ValueError: a block string is malformed, a coefficient is not positive, or a stage's input channels are
-            not the output channels of the one before.
+        ValueError: a block string is malformed, a coefficient is not positive, or a stage's input channels
+            are not the output channels of the one before.
     """
     for name, value in (("width_coefficient", width_coefficient), ("depth_coefficient", depth_coefficient)):
         if not value > 0:
@@ -164,7 +170,7 @@ def expand(stages, width_coefficient=1.0, depth_coefficient=1.0):
     specs = [stage if isinstance(stage, BlockSpec) else parse_block(stage) for stage in stages]
     if not specs:
         raise ValueError("A network needs at least one block string. Received none.")
-    for before, after in zip(specs, specs[1:], strict=False):
+    for before, after in itertools.pairwise(specs):
         if before.output_filters != after.input_filters:
             raise ValueError(
                 f"Block string {format_block(after)!r} takes {after.input_filters} channels (i), but "

@@ -1,4 +1,4 @@
-"""What a network costs, straight from its block specs: no network is built and nothing but Python is needed."""
+"""What a network costs, straight from its block specs: no network is built, only Python is needed."""
 
 from efficientnetv2_tf.networks.block_string import expand, round_filters
 
@@ -40,6 +40,40 @@ def _block_multiply_adds(block, pixels_in, pixels_out):
 def _half(side):
     """Side after a convolution with stride 2 and "same" padding."""
     return -(-side // 2)
+
+
+def parameters(blocks, *, feature_size=1280, num_classes=1000):
+    """Parameters of a network for images with three channels.
+
+    Args:
+        blocks: expanded blocks, as `expand` gives them (one tuple a stage).
+        feature_size: channels of the last convolution, after scaling.
+        num_classes: outputs of the classifier.
+
+    Returns:
+        The pair (trainable, total); the total has the batch normalisations' moving means and variances too.
+    """
+    flat = [block for stage in blocks for block in stage]
+    counts = [_block_parameters(block) for block in flat]
+    stem, last = flat[0].input_filters, flat[-1].output_filters
+    weights = 9 * 3 * stem + sum(weights for weights, _ in counts)
+    weights += last * feature_size + (feature_size + 1) * num_classes
+    normalised = stem + sum(channels for _, channels in counts) + feature_size
+    return weights + 2 * normalised, weights + 4 * normalised
+
+
+def _block_parameters(block):
+    """Weights of a block's convolutions, and how many channels its batch normalisations have."""
+    kernel, inner, squeezed = block.kernel_size**2, block.expanded_filters, block.squeezed_filters
+    excite = 2 * inner * squeezed + squeezed + inner if squeezed else 0
+    if block.fused and block.expand_ratio == 1:
+        return kernel * block.input_filters * block.output_filters + excite, block.output_filters
+    project = inner * block.output_filters
+    if block.fused:
+        return kernel * block.input_filters * inner + excite + project, inner + block.output_filters
+    expansion = block.input_filters * inner if block.expand_ratio != 1 else 0
+    normalised = (inner if expansion else 0) + inner + block.output_filters
+    return expansion + kernel * inner + excite + project, normalised
 
 
 def variant_multiply_adds(variant, image_size, *, num_classes=1000):

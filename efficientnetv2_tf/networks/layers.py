@@ -1,7 +1,8 @@
 """Keras layers of the networks. Only keras is imported, so they run on TensorFlow, JAX and PyTorch alike.
 
-Sources: MBConv from MobileNetV2 (Sandler et al., CVPR 2018) with squeeze-and-excitation (Hu et al., CVPR 2018) as
-in EfficientNet (Tan & Le, ICML 2019, section 4); Fused-MBConv from EfficientNetV2 (ICML 2021, section 3.2, Fig. 2).
+Sources: MBConv from MobileNetV2 (Sandler et al., CVPR 2018) with squeeze-and-excitation (Hu et al., CVPR 2018)
+as in EfficientNet (Tan & Le, ICML 2019, section 4); Fused-MBConv from EfficientNetV2 (ICML 2021, section 3.2,
+Fig. 2).
 """
 
 import dataclasses
@@ -30,8 +31,8 @@ def dense_initializer():
 class PointwiseConv2D(keras.layers.Conv2D):
     """A 1 x 1 convolution that trains as a matrix product.
 
-    The variables and the results are `Conv2D`'s. On CPUs the backward pass of the product is up to twice as fast;
-    inference keeps the convolution, which exporters know how to fuse and quantise.
+    The variables and the results are `Conv2D`'s. On CPUs the backward pass of the product is up to twice as
+    fast; inference keeps the convolution, which exporters know how to fuse and quantise.
     """
 
     def call(self, inputs, training=False):
@@ -61,12 +62,14 @@ def conv(filters, kernel_size=1, stride=1, *, use_bias=False, name=None):
 
 def batch_norm(name=None):
     """A batch normalisation with the release's momentum and epsilon."""
-    return keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)
+    return keras.layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name
+    )
 
 
-def _check_rate(owner, rate):
+def _check_rate(owner, rate, argument="rate"):
     if not 0 <= rate < 1:
-        raise ValueError(f"{owner}: `rate` should be in [0, 1). Received: rate={rate}")
+        raise ValueError(f"{owner}: `{argument}` should be in [0, 1). Received: {argument}={rate}")
     return float(rate)
 
 
@@ -92,7 +95,8 @@ class StochasticDepth(keras.layers.Layer):
         if not training or self.rate == 0:
             return inputs
         keep = 1.0 - self.rate
-        draw = keras.random.uniform((ops.shape(inputs)[0], 1, 1, 1), seed=self.seed_generator, dtype="float32")
+        shape = (ops.shape(inputs)[0], 1, 1, 1)
+        draw = keras.random.uniform(shape, seed=self.seed_generator, dtype="float32")
         scale = ops.floor(keep + draw) / keep  # [batch, 1, 1, 1]: 0 or 1 / keep
         return inputs * ops.cast(scale, inputs.dtype)
 
@@ -114,9 +118,9 @@ class _Untracked:
 class ScheduledDropout(keras.layers.Layer):
     """Dropout whose rate can be changed while a compiled training step is in use.
 
-    The rate lives in a variable that the graph reads, and that is no weight of the model: it appears neither in
-    `model.weights` nor in checkpoints. On TensorFlow a change acts on the next step without a new trace; JAX reads
-    the rate when it compiles.
+    The rate lives in a variable that the graph reads, and that is no weight of the model: it appears neither
+    in `model.weights` nor in checkpoints. On TensorFlow a change acts on the next step without a new trace; JAX
+    reads the rate when it compiles.
 
     Args:
         rate: share of the inputs set to 0, in [0, 1); the others are divided by 1 - rate. `layer.rate = 0.3`
@@ -127,9 +131,9 @@ class ScheduledDropout(keras.layers.Layer):
 
     def __init__(self, rate, **kwargs):
         super().__init__(**kwargs)
-        self._initial_rate = _check_rate("ScheduledDropout", rate)
+        self._initial_rate = rate = _check_rate("ScheduledDropout", rate)
         self._holder = _Untracked(
-            keras.Variable(self._initial_rate, trainable=False, dtype="float32", name="scheduled_dropout_rate")
+            keras.Variable(rate, trainable=False, dtype="float32", name="scheduled_dropout_rate")
         )
         self.seed_generator = keras.random.SeedGenerator()
         self.built = True
@@ -162,8 +166,8 @@ class ScheduledDropout(keras.layers.Layer):
 class SqueezeExcite(keras.layers.Layer):
     """Scales each channel by a gate computed from the spatial means of all channels.
 
-    Source: Squeeze-and-Excitation Networks (Hu et al., CVPR 2018), with the bottleneck counted from the block's
-    input channels as in EfficientNet.
+    Source: Squeeze-and-Excitation Networks (Hu et al., CVPR 2018), with the bottleneck counted from the
+    block's input channels as in EfficientNet.
 
     Args:
         squeezed_filters: channels of the bottleneck, at least 1.
@@ -214,7 +218,7 @@ class _Block(keras.layers.Layer):
                 f"{'with' if self.fused else 'without'} c1). Received: {format_block(spec)!r}"
             )
         self.spec = spec
-        self.drop_rate = drop_rate
+        self.drop_rate = _check_rate(type(self).__name__, drop_rate, "drop_rate")
         self.activation = keras.activations.get(activation)
         self.excite = None
         if spec.squeezed_filters:
@@ -301,7 +305,7 @@ class MBConv(_Block):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class FusedMBConv(_Block):
-    """MBConv with one k x k convolution in place of expansion and depthwise convolution (EfficientNetV2, Fig. 2).
+    """MBConv with one k x k convolution in place of expansion and depthwise one (EfficientNetV2, Fig. 2).
 
     With expansion 1 the single k x k convolution is the projection, and it is followed by the activation.
 

@@ -6,7 +6,7 @@ from efficientnetv2_tf.networks import layers
 from efficientnetv2_tf.networks.block_string import BlockSpec, expand, format_block, round_filters
 from efficientnetv2_tf.networks.variants import get_variant
 
-_POOLINGS = (None, "avg", "max")
+_POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
 def drop_rates(num_blocks, drop_connect_rate):
@@ -15,7 +15,12 @@ def drop_rates(num_blocks, drop_connect_rate):
     Args:
         num_blocks: blocks after depth scaling.
         drop_connect_rate: in [0, 1); 0 is off.
+
+    Raises:
+        ValueError: the rate is out of its range.
     """
+    if not 0 <= drop_connect_rate < 1:
+        raise ValueError(f"`drop_connect_rate` should be in [0, 1). Received: {drop_connect_rate}")
     return [drop_connect_rate * index / num_blocks for index in range(num_blocks)]
 
 
@@ -67,8 +72,8 @@ class EfficientNet(keras.Model):
         name=None,
         **kwargs,
     ):
-        if pooling not in _POOLINGS:
-            raise ValueError(f"`pooling` should be one of {_POOLINGS}. Received: pooling={pooling!r}")
+        if pooling is not None and pooling not in _POOLINGS:
+            raise ValueError(f"`pooling` should be None or one of {[*_POOLINGS]}. Received: pooling={pooling!r}")
         stages = expand(blocks, width_coefficient, depth_coefficient)
         inputs = keras.Input((image_size, image_size, in_channels), name="images")
         x = _stem(inputs, stages[0][0].input_filters, activation)
@@ -77,8 +82,7 @@ class EfficientNet(keras.Model):
         if include_top:
             x = _classifier(x, num_classes, dropout_rate, classifier_initializer)
         elif pooling:
-            pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
-            x = pool(name="pool")(x)
+            x = _POOLINGS[pooling](name="pool")(x)
         super().__init__(inputs=inputs, outputs=x, name=name or variant, **kwargs)
         self.variant = variant
         self.blocks = stages
@@ -141,7 +145,8 @@ def _classifier(x, num_classes, dropout_rate, initializer):
     x = layers.ScheduledDropout(dropout_rate, name="dropout")(x)
     # float32 whatever the precision policy: a softmax over bfloat16 logits loses the small probabilities.
     initializer = layers.dense_initializer() if initializer == "release" else initializer
-    return keras.layers.Dense(num_classes, kernel_initializer=initializer, dtype="float32", name="classifier")(x)
+    dense = keras.layers.Dense(num_classes, kernel_initializer=initializer, dtype="float32", name="classifier")
+    return dense(x)
 
 
 def get_model(

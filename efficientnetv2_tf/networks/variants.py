@@ -59,7 +59,7 @@ _V2_XL = (
     "r32_k3_s2_e6_i256_o512_se0.25",
     "r8_k3_s1_e6_i512_o640_se0.25",
 )
-# All that the large ones have (fused and depthwise blocks, squeeze-and-excitation, both kinds of skip), in seconds.
+# All that the large ones have (fused and depthwise blocks, squeeze-and-excitation, with and without skip).
 _TESTING = (
     "r1_k3_s1_e1_i16_o16_c1",
     "r2_k3_s2_e4_i16_o16_c1",
@@ -83,6 +83,7 @@ class Variant:
         eval_size: side of the evaluation images in pixels.
         preprocessing: "v2" scales bytes to (x - 128) / 128; "v1" uses ImageNet's mean and standard deviation.
         parameters: trainable parameters with 1,000 classes.
+        total_parameters: these and the batch normalisations' moving means and variances.
         feature_size: channels of the last convolution before `width_coefficient`.
     """
 
@@ -95,6 +96,7 @@ class Variant:
     eval_size: int
     preprocessing: str
     parameters: int
+    total_parameters: int
     feature_size: int = 1280
 
 
@@ -103,31 +105,33 @@ def _v1_train_size(eval_size):
     return int(eval_size * 0.8) // 16 * 16
 
 
-def _v1(name, width, depth, eval_size, dropout_rate, parameters):
-    return Variant(name, _V1, width, depth, dropout_rate, _v1_train_size(eval_size), eval_size, "v1", parameters)
+def _v1(name, width, depth, eval_size, dropout_rate, *parameters):
+    train_size = _v1_train_size(eval_size)
+    return Variant(name, _V1, width, depth, dropout_rate, train_size, eval_size, "v1", *parameters)
 
 
 _TABLE = (
-    Variant("efficientnetv2-s", _V2_S, 1.0, 1.0, 0.2, 300, 384, "v2", 21_458_488),
-    Variant("efficientnetv2-m", _V2_M, 1.0, 1.0, 0.3, 384, 480, "v2", 0),
-    Variant("efficientnetv2-l", _V2_L, 1.0, 1.0, 0.4, 384, 480, "v2", 118_515_272),
-    Variant("efficientnetv2-xl", _V2_XL, 1.0, 1.0, 0.4, 384, 512, "v2", 0),
-    Variant("efficientnetv2-b0", _V2_BASE, 1.0, 1.0, 0.2, 192, 224, "v1", 7_139_704),
-    Variant("efficientnetv2-b1", _V2_BASE, 1.0, 1.1, 0.2, 192, 240, "v1", 8_141_052),
-    Variant("efficientnetv2-b2", _V2_BASE, 1.1, 1.2, 0.3, 208, 260, "v1", 0),
-    Variant("efficientnetv2-b3", _V2_BASE, 1.2, 1.4, 0.3, 240, 300, "v1", 0),
-    _v1("efficientnet-b0", 1.0, 1.0, 224, 0.2, 5_288_548),
-    _v1("efficientnet-b1", 1.0, 1.1, 240, 0.2, 0),
-    _v1("efficientnet-b2", 1.1, 1.2, 260, 0.3, 0),
-    _v1("efficientnet-b3", 1.2, 1.4, 300, 0.3, 0),
-    _v1("efficientnet-b4", 1.4, 1.8, 380, 0.4, 19_341_616),
-    _v1("efficientnet-b5", 1.6, 2.2, 456, 0.4, 0),
-    _v1("efficientnet-b6", 1.8, 2.6, 528, 0.5, 0),
-    _v1("efficientnet-b7", 2.0, 3.1, 600, 0.5, 0),
-    _v1("efficientnet-b8", 2.2, 3.6, 672, 0.5, 0),
-    _v1("efficientnet-l2", 4.3, 5.3, 800, 0.5, 0),
+    Variant("efficientnetv2-s", _V2_S, 1.0, 1.0, 0.2, 300, 384, "v2", 21_458_488, 21_612_360),
+    Variant("efficientnetv2-m", _V2_M, 1.0, 1.0, 0.3, 384, 480, "v2", 54_139_356, 54_431_388),
+    Variant("efficientnetv2-l", _V2_L, 1.0, 1.0, 0.4, 384, 480, "v2", 118_515_272, 119_027_848),
+    Variant("efficientnetv2-xl", _V2_XL, 1.0, 1.0, 0.4, 384, 512, "v2", 208_119_808, 208_896_832),
+    Variant("efficientnetv2-b0", _V2_BASE, 1.0, 1.0, 0.2, 192, 224, "v1", 7_139_704, 7_200_312),
+    Variant("efficientnetv2-b1", _V2_BASE, 1.0, 1.1, 0.2, 192, 240, "v1", 8_141_052, 8_212_124),
+    Variant("efficientnetv2-b2", _V2_BASE, 1.1, 1.2, 0.3, 208, 260, "v1", 10_096_086, 10_178_374),
+    Variant("efficientnetv2-b3", _V2_BASE, 1.2, 1.4, 0.3, 240, 300, "v1", 14_358_406, 14_467_622),
+    _v1("efficientnet-b0", 1.0, 1.0, 224, 0.2, 5_288_548, 5_330_564),
+    _v1("efficientnet-b1", 1.0, 1.1, 240, 0.2, 7_794_184, 7_856_232),
+    _v1("efficientnet-b2", 1.1, 1.2, 260, 0.3, 9_109_994, 9_177_562),
+    # 6,020 fewer than in 2019, when the first stage's 19.2 channels became 24; V2's rounding gives 16.
+    _v1("efficientnet-b3", 1.2, 1.4, 300, 0.3, 12_227_212, 12_314_268),
+    _v1("efficientnet-b4", 1.4, 1.8, 380, 0.4, 19_341_616, 19_466_816),
+    _v1("efficientnet-b5", 1.6, 2.2, 456, 0.4, 30_389_784, 30_562_520),
+    _v1("efficientnet-b6", 1.8, 2.6, 528, 0.5, 43_040_704, 43_265_136),
+    _v1("efficientnet-b7", 2.0, 3.1, 600, 0.5, 66_347_960, 66_658_680),
+    _v1("efficientnet-b8", 2.2, 3.6, 672, 0.5, 87_413_142, 87_793_174),
+    _v1("efficientnet-l2", 4.3, 5.3, 800, 0.5, 480_309_308, 481_399_996),
     # For tests and dry runs; not a published network.
-    Variant("testing", _TESTING, 1.0, 1.0, 0.1, 32, 32, "v2", 0, feature_size=32),
+    Variant("testing", _TESTING, 1.0, 1.0, 0.1, 32, 32, "v2", 90_874, 92_810, feature_size=32),
 )
 VARIANTS = {variant.name: variant for variant in _TABLE}
 

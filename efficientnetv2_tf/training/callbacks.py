@@ -1,5 +1,6 @@
 """What happens around the training steps: evaluation, checkpoints, logs, the guard against lost trainings."""
 
+import contextlib
 import csv
 import math
 import time
@@ -46,31 +47,34 @@ class Evaluation(keras.callbacks.Callback):
         dataset: evaluation batches.
         every_epochs: at least 1.
         epochs: of the whole training.
+        display: a callback that is told of the evaluation's batches, or None.
     """
 
-    def __init__(self, dataset, every_epochs, epochs):
+    def __init__(self, dataset, every_epochs, epochs, display=None):
         super().__init__()
+        self._display = display
         self._dataset = dataset
         self._every = every_epochs
         self._epochs = epochs
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
-            results = evaluate_averaged(self.model, self._dataset)
+            results = evaluate_averaged(self.model, self._dataset, self._display)
             logs.update({f"val_{name}": value for name, value in results.items()})
 
 
-def evaluate_averaged(classifier, dataset):
+def evaluate_averaged(classifier, dataset, display=None):
     """Loss and accuracy of the averaged weights, or of the raw ones where there is no average.
 
     Args:
         classifier: a compiled `Classifier`; it has its raw weights again afterwards.
         dataset: evaluation batches.
+        display: a callback that is told of the batches, or None.
     """
-    if classifier.average is None:
-        return classifier.evaluate(dataset, verbose=0, return_dict=True)
-    with classifier.average.applied():
-        return classifier.evaluate(dataset, verbose=0, return_dict=True)
+    average = classifier.average.applied() if classifier.average else contextlib.nullcontext()
+    with average:
+        callbacks = [display] if display else None
+        return classifier.evaluate(dataset, verbose=0, return_dict=True, callbacks=callbacks)
 
 
 class Checkpointing(keras.callbacks.Callback):

@@ -5,7 +5,11 @@ import pathlib
 
 import tensorflow as tf
 
+from efficientnetv2_tf.training.files import replacing
+
 logger = logging.getLogger(__name__)
+_SHOWN_DIFFERENCES = 5
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # TensorFlow's ending of a value's name in a checkpoint
 
 
 class CheckpointError(RuntimeError):
@@ -28,7 +32,9 @@ class Checkpoints:
         self.folder = pathlib.Path(folder)
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         self.batch = tf.Variable(0, dtype=tf.int64, trainable=False, name="batch")
-        self._checkpoint = tf.train.Checkpoint(**_state(classifier), epoch=self.epoch, batch=self.batch)
+        self._state = _state(classifier)
+        self._checkpoint = tf.train.Checkpoint(**self._state, epoch=self.epoch, batch=self.batch)
+        _mend_list(self.folder)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=keep)
 
     def save(self, epoch, batch=0):
@@ -70,12 +76,15 @@ class Checkpoints:
             if damage:
                 logger.warning("Checkpoint %s is damaged (%s); trying the one before it.", path, damage)
                 continue
-            try:
-                self._checkpoint.restore(path).assert_consumed()
-            except (AssertionError, ValueError) as error:
+            differences = _differences(path, self._state)
+            if differences:
                 raise CheckpointError(
-                    f"Checkpoint {path} is of another network or optimizer: {error}"
-                ) from error
+                    f"Checkpoint {path} is of another network or optimizer (there -> here):\n  "
+                    + "\n  ".join(differences[:_SHOWN_DIFFERENCES])
+                    + (f"\n  and {len(differences)} in all" if len(differences) > _SHOWN_DIFFERENCES else "")
+                    + "\nGo on with the same configuration, or choose another --model_dir."
+                )
+            self._checkpoint.restore(path).assert_consumed()
             return int(self.epoch.numpy()), int(self.batch.numpy())
         if candidates:
             raise CheckpointError(
@@ -98,9 +107,57 @@ def find_damage(path):
         reader = tf.train.load_checkpoint(path)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:  # IndexError: a file is too short
         return _reason(error)
     return None
+
+
+def _mend_list(folder):
+    """Lists the checkpoints anew, if TensorFlow's list of them is damaged, gone or not up to date.
+
+    It would take the folder for an empty one, and the training would begin again and overwrite what is there.
+    """
+    indices = sorted(folder.glob("ckpt-*.index"), key=lambda path: int(path.stem.split("-")[1]))
+    names, times = [path.stem for path in indices], [path.stat().st_mtime for path in indices]
+    if set(names) <= _listed(folder):
+        return
+    logger.warning("The list of checkpoints in %s did not name all that are there; made a new one.", folder)
+    state = tf.compat.v1.train.generate_checkpoint_state_proto(
+        str(folder), names[-1], names, all_model_checkpoint_timestamps=times
+    )
+    with replacing(folder / "checkpoint") as temporary:
+        temporary.write_text(str(state), encoding="utf-8")
+
+
+def _listed(folder):
+    """Names in TensorFlow's list; one without a time does not count there."""
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+    except ValueError:
+        state = None
+    if state is None:
+        return set()
+    pairs = zip(state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps, strict=False)
+    return {pathlib.Path(path).name for path, _ in pairs}
+
+
+def _differences(path, state):
+    """Variables whose name or shape differs between a checkpoint and a state, such as "network/a: [3] -> [4]"."""
+    there = {
+        name.removesuffix(_VALUE): shape
+        for name, shape in tf.train.load_checkpoint(path).get_variable_to_shape_map().items()
+        if name.split("/")[0] in state
+    }
+    here = {
+        f"{group}/{name.replace('.', '..').replace('/', '.S')}": variable.shape.as_list()
+        for group, variables in state.items()
+        for name, variable in variables.items()
+    }
+    return [
+        f"{name.replace('.S', '/')}: {there.get(name, 'none')} -> {here.get(name, 'none')}"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    ]
 
 
 def _reason(error):

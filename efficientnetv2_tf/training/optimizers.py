@@ -119,6 +119,6 @@ def make_optimizer(config, learning_rate, variables, *, loss_scaling=False):
     else:
         optimizer = SGD(learning_rate, momentum=config.momentum, **common)
     if loss_scaling:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")  # a name that a restart finds again
     optimizer.build(variables)
     return optimizer

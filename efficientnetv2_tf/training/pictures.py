@@ -30,7 +30,8 @@ def draw_training(rows, path, title):
     for axis, name, better in ((axes[0], "loss", "lower right"), (axes[1], "accuracy", "lower right")):
         tested = [(row["epoch"], row[f"val_{name}"]) for row in rows if f"val_{name}" in row]
         axis.plot(epochs, [row[name] for row in rows], "o-", color="tab:blue", markersize=3, label="training")
-        axis.plot(*zip(*tested, strict=True), "s--", color="tab:orange", markersize=5, label="test, averaged weights")
+        if tested:  # not every epoch is evaluated
+            axis.plot(*zip(*tested, strict=True), "s--", color="tab:orange", markersize=5, label="test, averaged weights")
         axis.set_ylabel(name)
         axis.legend(loc="upper right" if name == "loss" else better)
     _draw_stages(axes[2], rows)

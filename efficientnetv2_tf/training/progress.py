@@ -38,8 +38,8 @@ class ProgressDisplay(keras.callbacks.Callback):
             TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[text]}"),
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
-        self._task = self._bar.add_task("", total=steps_per_epoch, text="")
-        self._seconds_per_cost = None
+        self._task = self._bar.add_task("", total=steps_per_epoch, text="", visible=False)
+        self._seconds_per_step = None
         self._epoch = 0
 
     def on_train_begin(self, logs=None):
@@ -54,10 +54,10 @@ class ProgressDisplay(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        self._epoch_began = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
         self._timed_from, self._timed_steps = None, 0
         text = "tracing and compiling the training step, once a run" if self._first_step else "first step"
-        self._bar.update(self._task, description=self._heading(), completed=self._offset, text=text)
+        self._bar.update(self._task, description=self._heading(), completed=self._offset, text=text, visible=True)
         if self._first_step and not self._console.is_terminal:
             self._console.print(f"{self._heading()}: {text} ...")
 
@@ -70,21 +70,19 @@ class ProgressDisplay(keras.callbacks.Callback):
             self._timed_from = now  # a stage's first step prepares the new size, and would spoil the average
             return
         self._timed_steps += 1
-        seconds = (now - self._timed_from) / self._timed_steps
-        self._seconds_per_cost = seconds / self._costs[self._stages.stage.index]
-        text = self._values(logs, self._batch_size / seconds) + f" · {self._left(self._offset + batch + 1)} left"
+        self._seconds_per_step = (now - self._timed_from) / self._timed_steps
+        text = f"{self._values(logs)} · {self._left(self._offset + batch + 1)} left"
         self._bar.update(self._task, completed=self._offset + batch + 1, text=text)
         if not self._console.is_terminal and now - self._last_line > self._LINE_EVERY:
             self._last_line = now
             self._console.print(f"{self._heading()}: step {self._offset + batch + 1}/{self._steps} · {text}")
 
-    def on_test_begin(self, logs=None):
-        self._bar.update(self._task, text="evaluating")
+    def on_test_batch_end(self, batch, logs=None):
+        self._bar.update(self._task, text=f"evaluating, batch {batch + 1}")
 
     def on_epoch_end(self, epoch, logs=None):
-        images = (self._steps - self._offset) * self._batch_size
         self._offset = 0
-        line = self._values(logs, images / (time.monotonic() - self._epoch_began))
+        line = self._values(logs)
         if "val_accuracy" in logs:
             line += f" · test accuracy {logs['val_accuracy']:.4f}"
         self._console.print(f"{self._heading()}: {line}")
@@ -96,18 +94,17 @@ class ProgressDisplay(keras.callbacks.Callback):
             f"{stage.image_size} px"
         )
 
-    def _values(self, logs, images_per_second):
+    def _values(self, logs):
         rate = float(self.model.optimizer.learning_rate)
-        return (
-            f"{images_per_second:.0f} images/s · loss {logs['loss']:.3f} · accuracy {logs['accuracy']:.3f} · "
-            f"lr {rate:.2g}"
-        )
+        speed = f"{self._batch_size / self._seconds_per_step:.0f} images/s · " if self._timed_steps else ""
+        return f"{speed}loss {logs['loss']:.3f} · accuracy {logs['accuracy']:.3f} · lr {rate:.2g}"
 
     def _left(self, step):
         """Time left, as text."""
         plan, seconds = self._stages.plan, 0.0
+        seconds_per_cost = self._seconds_per_step / self._costs[self._stages.stage.index]
         for stage, cost in zip(plan, self._costs, strict=True):
             epochs = max(0, stage.end_epoch - max(stage.first_epoch, self._epoch))
             done = step if stage is self._stages.stage else 0
-            seconds += (epochs * self._steps - done) * cost * self._seconds_per_cost
+            seconds += (epochs * self._steps - done) * cost * seconds_per_cost
         return str(datetime.timedelta(seconds=round(seconds)))

@@ -218,7 +218,7 @@ def _fit(classifier, task, batches, controls, checkpoints, position, folder, con
     steps = [
         progress,
         callbacks.NonFiniteGuard(progress),
-        callbacks.Evaluation(_eval_batches(task), train_config.eval_every_epochs, task.epochs),
+        callbacks.Evaluation(_eval_batches(task), train_config.eval_every_epochs, task.epochs, display),
         log,
         callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
         display,
@@ -239,6 +239,7 @@ def _eval_batches(task):
 def _finish(classifier, task, folder, console, began):
     """Evaluates, saves the averaged weights, draws, and sums up."""
     batches = _eval_batches(task)
+    console.print("Evaluating and saving ...")
     raw = classifier.evaluate(batches, verbose=0, return_dict=True)
     averaged = callbacks.evaluate_averaged(classifier, batches)
     average = classifier.average.applied() if classifier.average else contextlib.nullcontext()
