@@ -28,9 +28,10 @@ setuptools.setup(
         "rich",  # tables and progress bars; Keras needs it too
         "scikit-learn",  # its digits are the data set that needs no download
         "matplotlib",  # pictures of a training
+        "wrapt",  # registers our layers when Keras is imported, so that importing us need not; TensorFlow needs it too
     ],
     extras_require={
-        "test": ["pytest", "ruff"],
+        "test": ["pytest", "ruff", "jax"],  # jax: the networks run on Keras' JAX backend as well
         "tensorboard": ["tensorboard"],  # to look at what a training logs
     },
 )

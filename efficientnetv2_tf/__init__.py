@@ -6,7 +6,7 @@ TensorFlow.
 
 import importlib
 
-from efficientnetv2_tf.networks.registration import register_with_keras
+import wrapt
 
 __version__ = "0.1.0"
 
@@ -42,4 +42,7 @@ def __dir__():
     return sorted(__all__)
 
 
-register_with_keras()
+@wrapt.when_imported("keras")
+def _register(_):
+    """Lets `load_model` find our classes, which register themselves when their module loads."""
+    importlib.import_module("efficientnetv2_tf.networks.model")

@@ -1,7 +1,7 @@
 """Keras layers of the networks. Only keras is imported, so they run on TensorFlow, JAX and PyTorch alike.
 
-Sources: MBConv from MobileNetV2 (Sandler et al., CVPR 2018) with squeeze-and-excitation (Hu et al., CVPR 2018)
-as in EfficientNet (Tan & Le, ICML 2019, section 4); Fused-MBConv from EfficientNetV2 (ICML 2021, section 3.2,
+Sources: MBConv from MobileNetV2 (Sandler et al., CVPR 2018) with squeeze-and-excitation (Hu et al., CVPR
+2018) as in EfficientNet (Tan & Le, ICML 2019, section 4); Fused-MBConv from EfficientNetV2 (ICML 2021, section 3.2,
 Fig. 2).
 """
 
@@ -119,8 +119,8 @@ class ScheduledDropout(keras.layers.Layer):
     """Dropout whose rate can be changed while a compiled training step is in use.
 
     The rate lives in a variable that the graph reads, and that is no weight of the model: it appears neither
-    in `model.weights` nor in checkpoints. On TensorFlow a change acts on the next step without a new trace; JAX
-    reads the rate when it compiles.
+    in `model.weights` nor in checkpoints. On TensorFlow a change acts on the next step without a new trace;
+    JAX reads the rate when it compiles.
 
     Args:
         rate: share of the inputs set to 0, in [0, 1); the others are divided by 1 - rate. `layer.rate = 0.3`
@@ -132,9 +132,11 @@ class ScheduledDropout(keras.layers.Layer):
     def __init__(self, rate, **kwargs):
         super().__init__(**kwargs)
         self._initial_rate = rate = _check_rate("ScheduledDropout", rate)
-        self._holder = _Untracked(
-            keras.Variable(rate, trainable=False, dtype="float32", name="scheduled_dropout_rate")
+        # Without autocast it stays float32 in mixed precision, as the numbers that it is compared with.
+        variable = keras.Variable(
+            rate, trainable=False, dtype="float32", autocast=False, name="scheduled_dropout_rate"
         )
+        self._holder = _Untracked(variable)
         self.seed_generator = keras.random.SeedGenerator()
         self.built = True
 

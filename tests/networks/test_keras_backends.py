@@ -1,0 +1,73 @@
+"""The networks are Keras and nothing else: they run on JAX too."""
+
+import ast
+import importlib.util
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+import efficientnetv2_tf
+
+NETWORKS = pathlib.Path(efficientnetv2_tf.__file__).parent / "networks"
+ALLOWED = {"keras", "numpy"}
+
+ON_JAX = """
+import os, sys
+import numpy as np
+import keras
+before = set(sys.modules)
+import efficientnetv2_tf.networks.model
+print("loaded", {name.split(".")[0] for name in set(sys.modules) - before} & {"tensorflow", "torch"})
+from efficientnetv2_tf import get_model
+print(keras.backend.backend())
+model = get_model("testing", num_classes=10, dropout_rate=0.5, weights=os.environ["WEIGHTS"])
+images = np.load(os.environ["IMAGES"])
+import jax
+state = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
+
+@jax.jit
+def forward(images):
+    return model.stateless_call(*state, images)[0], model.stateless_call(*state, images, training=True)
+
+inference, (training, updated) = forward(images)
+changed = sum(not np.array_equal(a, b) for a, b in zip(state[1], updated, strict=True))
+np.savez(os.environ["LOGITS"], inference=inference, training=training, changed=changed)
+"""
+
+
+def imports_of(path):
+    """The modules that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield node.module
+
+
+@pytest.mark.parametrize("path", sorted(NETWORKS.glob("*.py")), ids=lambda path: path.name)
+def test_only_keras_and_numpy_are_imported(path):
+    for name in imports_of(path):
+        package = name.split(".")[0]
+        known = package in sys.stdlib_module_names or package in ALLOWED
+        assert known or name.startswith("efficientnetv2_tf.networks"), f"{path.name} imports {name}"
+
+
+@pytest.mark.slow  # JAX compiles for long
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install jax")
+def test_jax_gives_the_same_logits(run_python, testing_model, tmp_path):
+    images = np.random.default_rng(0).normal(size=[4, 33, 40, 3]).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    testing_model.save_weights(tmp_path / "testing.weights.h5")
+    files = {"WEIGHTS": "testing.weights.h5", "IMAGES": "images.npy", "LOGITS": "logits.npz"}
+    paths = {key: str(tmp_path / name) for key, name in files.items()}
+    printed = run_python(ON_JAX, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", **paths)
+    assert printed.split("\n")[:2] == ["loaded set()", "jax"]
+    logits = np.load(paths["LOGITS"])
+    np.testing.assert_allclose(logits["inference"], testing_model(images), rtol=1e-5, atol=1e-5)
+    # Training draws, and moves every statistic and every seed.
+    assert np.isfinite(logits["training"]).all()
+    assert np.abs(logits["training"] - logits["inference"]).max() > 1e-3
+    assert logits["changed"] == len(testing_model.non_trainable_variables)

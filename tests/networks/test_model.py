@@ -1,0 +1,240 @@
+"""get_model's arguments, and models that come back from files."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from efficientnetv2_tf.networks.layers import FusedMBConv, MBConv
+from efficientnetv2_tf.networks.model import EfficientNet, drop_rates, get_model
+from efficientnetv2_tf.networks.variants import VARIANTS
+
+SMALL = {"width_coefficient": 0.25, "depth_coefficient": 0.2, "num_classes": 7, "feature_size": 64}
+TINY = {"width_coefficient": 0.1, "depth_coefficient": 0.05, "num_classes": 7, "feature_size": 64}
+
+
+def images(side=32, batch=2, channels=3):
+    return np.random.default_rng(0).normal(size=[batch, side, side, channels]).astype(np.float32)
+
+
+def randomise(model):
+    """Values that make the outputs depend on every weight, the statistics included."""
+    rng = np.random.default_rng(1)
+    for variable in model.weights:
+        positive = variable.path.endswith(("moving_variance", "gamma"))
+        scale = 1 / np.sqrt(max(np.prod(variable.shape[:-1]), 1))
+        value = rng.uniform(0.5, 1.5, variable.shape) if positive else rng.normal(0, scale, variable.shape)
+        variable.assign(value)
+    return model
+
+
+class TestDropRates:
+    def test_grow_with_the_block_but_never_reach_the_end(self):
+        np.testing.assert_allclose(drop_rates(4, 0.2), [0, 0.05, 0.1, 0.15])
+        assert drop_rates(3, 0) == [0, 0, 0]
+
+    @pytest.mark.parametrize(
+        "name, blocks, last", [("efficientnetv2-b3", 32, 0.19375), ("efficientnetv2-s", 40, 0.195)]
+    )
+    def test_count_the_blocks_after_depth_scaling(self, name, blocks, last):
+        depth = VARIANTS[name].depth_coefficient
+        model = get_model(name, width_coefficient=0.1, depth_coefficient=depth, feature_size=8, num_classes=1)
+        rates = [layer.drop_rate for layer in model.layers if isinstance(layer, MBConv | FusedMBConv)]
+        np.testing.assert_allclose(rates, [0.2 * index / blocks for index in range(blocks)])
+        assert rates[-1] == pytest.approx(last)
+
+    @pytest.mark.parametrize("rate", [-0.1, 1, 1.5])
+    def test_out_of_range(self, rate):
+        with pytest.raises(ValueError, match=r"`drop_connect_rate` should be in \[0, 1\)"):
+            get_model("testing", drop_connect_rate=rate)
+
+
+class TestArguments:
+    def test_the_release_reference(self):
+        assert get_model("efficientnetv2-s", **SMALL).count_params() == 253_783
+
+    def test_defaults_are_the_variant(self, testing_model):
+        variant = VARIANTS["testing"]
+        assert testing_model.name == testing_model.variant == "testing"
+        assert testing_model.preprocessing == variant.preprocessing
+        assert testing_model.dropout.rate == pytest.approx(variant.dropout_rate)
+        assert [len(stage) for stage in testing_model.blocks] == [1, 2, 1, 2, 1]
+        assert testing_model.input_shape == (None, None, None, 3)
+        assert testing_model.output_shape == (None, 10)
+
+    def test_names_are_readable(self, testing_model):
+        paths = [variable.path for variable in testing_model.weights]
+        assert len(set(paths)) == len(paths)
+        assert {
+            "stem_conv/kernel",
+            "blocks_0/project_conv/kernel",
+            "blocks_4/depthwise_conv/kernel",
+            "blocks_4/se/reduce/bias",
+            "blocks_6/project_norm/moving_variance",
+            "head_norm/gamma",
+            "classifier/kernel",
+        } <= {*paths}
+
+    def test_gives_logits_that_depend_on_the_image_alone(self, testing_model):
+        batch = images(batch=3)
+        logits = testing_model(batch).numpy()
+        np.testing.assert_allclose(testing_model(batch[1:2])[0], logits[1], atol=1e-5)
+        assert logits.min() < 0  # no softmax
+
+    def test_training_draws(self, testing_model):
+        copy = get_model("testing", num_classes=10, dropout_rate=0.5)
+        copy.set_weights(testing_model.get_weights())
+        batch = images(batch=4)
+        assert np.abs(copy(batch, training=True) - copy(batch, training=True)).max() > 1e-3
+
+    def test_nothing_is_drawn_with_both_rates_off(self, testing_model):
+        copy = get_model("testing", num_classes=10, dropout_rate=0, drop_connect_rate=0)
+        batch = images(batch=4)
+        np.testing.assert_allclose(copy(batch, training=True), copy(batch, training=True), atol=1e-6)
+
+    @pytest.mark.parametrize(
+        "pooling, shape", [(None, (2, 2, 2, 32)), ("avg", (2, 32)), ("max", (2, 32))], ids=str
+    )
+    def test_features(self, testing_model, pooling, shape):
+        model = get_model("testing", include_top=False, pooling=pooling)
+        assert model.dropout is None
+        model.set_weights(testing_model.get_weights()[:-2])
+        features = model(images(side=33)).numpy()
+        assert features.shape == shape
+        last = keras.Model(testing_model.input, testing_model.get_layer("head_activation").output)
+        maps = last(images(side=33)).numpy()
+        reduce = {None: lambda x: x, "avg": lambda x: x.mean((1, 2)), "max": lambda x: x.max((1, 2))}[pooling]
+        np.testing.assert_allclose(features, reduce(maps), atol=1e-5)
+
+    def test_blocks(self):
+        model = get_model("testing", blocks=["r1_k3_s2_e1_i8_o8_c1", "r2_k5_s1_e2_i8_o16"], feature_size=24)
+        kinds = [type(layer) for layer in model.layers if isinstance(layer, MBConv | FusedMBConv)]
+        assert kinds == [FusedMBConv, MBConv, MBConv]
+        assert model.get_layer("head_conv").kernel.shape == (1, 1, 16, 24)
+
+    def test_width_scales_the_last_convolution_too(self):
+        model = get_model("efficientnetv2-b0", width_coefficient=1.1, depth_coefficient=0.1, num_classes=2)
+        assert model.get_layer("head_conv").filters == 1408
+        assert model.get_layer("stem_conv").filters == 32
+
+    def test_input(self):
+        model = get_model("testing", in_channels=1, image_size=40, num_classes=3)
+        assert model.input_shape == (None, 40, 40, 1)
+        assert model(images(40, channels=1)).shape == (2, 3)
+
+    def test_activation(self):
+        model = get_model("testing", activation="relu")
+        assert model.get_layer("stem_activation").activation is keras.activations.relu
+        assert model.get_layer("head_activation").activation is keras.activations.relu
+        assert model.get_layer("blocks_3").activation is keras.activations.relu
+
+    def test_classifier_initializer(self):
+        model = get_model("testing", num_classes=5, classifier_initializer="zeros")
+        np.testing.assert_array_equal(model(images()), np.zeros([2, 5]))
+        kernel = get_model("testing", num_classes=400).get_layer("classifier").kernel
+        assert np.abs(kernel).max() == pytest.approx(1 / 20, rel=0.01)
+
+    def test_batch_norm_is_the_release_s(self, testing_model):
+        norm = testing_model.get_layer("head_norm")
+        assert (norm.momentum, norm.epsilon) == (0.9, 1e-3)
+
+    def test_logits_stay_float32_in_mixed_precision(self):
+        before = keras.config.dtype_policy()
+        try:
+            keras.config.set_dtype_policy("mixed_bfloat16")
+            model = get_model("testing", num_classes=3)
+        finally:
+            keras.config.set_dtype_policy(before)
+        assert model.get_layer("blocks_3").compute_dtype == "bfloat16"
+        assert {variable.dtype for variable in model.weights} == {"float32"}
+        for training in (False, True):
+            assert model(images(), training=training).dtype == "float32"
+
+    @pytest.mark.parametrize(
+        "arguments, message",
+        [
+            ({"name": "efficientnetv2-q"}, "Unknown model 'efficientnetv2-q'. Did you mean efficientnetv2-"),
+            ({"name": "testin"}, "Did you mean testing"),
+            ({"num_classes": 0}, "`num_classes` should be at least 1. Received: num_classes=0"),
+            ({"pooling": "sum", "include_top": False}, "`pooling` should be None or one of .*'avg', 'max'"),
+            ({"dropout_rate": 1.0}, r"`rate` should be in \[0, 1\)"),
+            ({"width_coefficient": 0}, "`width_coefficient` should be above 0"),
+            ({"depth_coefficient": -1}, "`depth_coefficient` should be above 0"),
+            ({"blocks": ["r1_k3_s1_e1_i8_o8_x1"]}, "Unknown field 'x1'"),
+            ({"blocks": []}, "at least one block string"),
+        ],
+    )
+    def test_errors(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            get_model(**{"name": "testing", **arguments})
+
+
+class TestFiles:
+    def test_weights(self, testing_model, tmp_path):
+        path = str(tmp_path / "testing.weights.h5")
+        testing_model.save_weights(path)
+        model = get_model("testing", num_classes=10, weights=path)
+        np.testing.assert_array_equal(model(images()), testing_model(images()))
+
+    def test_weights_of_another_network(self, testing_model, tmp_path):
+        path = str(tmp_path / "testing.weights.h5")
+        testing_model.save_weights(path)
+        with pytest.raises(ValueError):
+            get_model("testing", num_classes=11, weights=path)
+
+    def test_config_round_trip(self):
+        arguments = {"num_classes": 3, "dropout_rate": 0.4, "drop_connect_rate": 0.1, "activation": "relu"}
+        shape = {"image_size": 48, "in_channels": 2, "width_coefficient": 0.6, "feature_size": 40}
+        model = get_model("testing", **arguments, **shape, blocks=["r1_k3_s2_e1_i8_o8_se0.3_c1"])
+        copy = EfficientNet.from_config(json.loads(json.dumps(model.get_config())))
+        assert copy.get_config() == model.get_config()
+        assert [v.path for v in copy.weights] == [v.path for v in model.weights]
+        assert (copy.blocks, copy.input_shape) == (model.blocks, (None, 48, 48, 2))
+
+    @pytest.mark.slow
+    def test_keras_files_open_in_a_fresh_process(self, run_python, tmp_path):
+        """Every variant (reduced), and the ways in which a network without its top can be saved."""
+        models = {name: get_model(name, **TINY) for name in VARIANTS}
+        models["features"] = get_model("testing", include_top=False, pooling="max", activation="relu")
+        models["blocks"] = get_model("testing", blocks=["r2_k3_s2_e3_i16_o16_se0.3_c1"], in_channels=3)
+        expected = {}
+        for name, model in models.items():
+            randomise(model).save(tmp_path / f"{name}.keras")
+            expected[name] = model(images()).numpy()
+        np.savez(tmp_path / "expected.npz", **expected)
+        np.save(tmp_path / "images.npy", images())
+        code = f"""
+import efficientnetv2_tf
+import numpy as np, pathlib, sys
+import tensorflow as tf
+folder = pathlib.Path({str(tmp_path)!r})
+expected = np.load(folder / "expected.npz")
+for name in expected:
+    model = tf.keras.models.load_model(folder / (name + ".keras"))
+    error = np.abs(model(np.load(folder / "images.npy")) - expected[name]).max() / expected[name].std()
+    print(name, type(model).__name__, error < 1e-5)
+"""
+        lines = run_python(code).split("\n")
+        assert lines[:-1] == [f"{name} EfficientNet True" for name in models]
+
+    @pytest.mark.parametrize(
+        "imports",
+        [
+            "import tensorflow as tf; import efficientnetv2_tf",
+            "import efficientnetv2_tf; import importlib.util; importlib.util.find_spec('keras')",
+            "from efficientnetv2_tf.networks.layers import MBConv",
+        ],
+        ids=["TensorFlow first", "Keras looked for but not loaded", "the layers alone"],
+    )
+    def test_the_order_of_imports_does_not_matter(self, run_python, tmp_path, testing_model, imports):
+        testing_model.save(tmp_path / "model.keras")
+        path = str(tmp_path / "model.keras")
+        load = f"""
+import sys
+import tensorflow as tf
+print(tf.keras.models.load_model({path!r}).count_params())
+print([finder for finder in sys.meta_path if "efficientnetv2_tf" in type(finder).__module__])
+"""
+        # The network opens, and nothing of ours is left in the way of later imports.
+        assert run_python(f"{imports}\n{load}").split() == [str(testing_model.count_params()), "[]"]
