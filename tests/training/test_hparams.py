@@ -163,6 +163,7 @@ def test_resolve_fills_what_the_variant_decides():
     assert resolved.progressive.image_size == (128, 384)
     assert resolved.data.eval_image_size == 480
     assert resolved.data.eval_batch_size == 64
+    assert resolved.data.preprocessing == "v2"
     assert resolved.model.dropout_rate == 0.3
     assert resolved.model.num_classes is None
     assert resolve(resolved) == resolved
@@ -171,7 +172,7 @@ def test_resolve_fills_what_the_variant_decides():
 def test_resolve_keeps_what_is_given():
     given = config(
         model={"dropout_rate": 0},
-        data={"eval_batch_size": 8, "eval_image_size": 224},
+        data={"eval_batch_size": 8, "eval_image_size": 224, "preprocessing": "finetune"},
         progressive={"image_size": [96, 160]},
     )
     assert resolve(given) == given
