@@ -1,5 +1,7 @@
 """scikit-learn's handwritten digits as a TensorFlow data set that needs no download."""
 
+import typing
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -15,7 +17,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "scikit-learn's load_digits, split 1,437 / 360."}
+    RELEASE_NOTES: typing.ClassVar = {"1.0.0": "scikit-learn's load_digits, split 1,437 / 360."}
 
     def _info(self):
         features = {

@@ -120,12 +120,14 @@ def _from_builder(name, builder, train_split, eval_split):
     _prepare(builder)
     for key, split in (("train", train_split), ("eval", eval_split)):
         try:
-            builder.info.splits[split].num_examples  # noqa: B018 - raises for a split that is not there
+            images = builder.info.splits[split].num_examples
         except (KeyError, ValueError) as error:
             raise DataError(
                 f"data.{key}_split: expected a split of {name!r}, of {', '.join(builder.info.splits)}. "
                 f"Received: {split!r}"
             ) from error
+        if not images:
+            raise DataError(f"data.{key}_split: expected images. Received: {split!r} of {name!r}, which has none.")
     label = builder.info.features["label"]
     return Source(
         name=name,

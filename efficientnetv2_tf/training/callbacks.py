@@ -32,11 +32,12 @@ class NonFiniteGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
-            rate = float(self.model.optimizer.learning_rate)
+            optimizer = self.model.optimizer
             raise NonFiniteLossError(
-                f"The loss is {logs['loss']} in stage {self._progress.stage.index + 1}, epoch {self._epoch + 1}, "
-                f"step {batch + 1} of this epoch, at learning rate {rate:.3g}. The checkpoints before it are kept. "
-                "Try a lower train.lr_per_256_images, a longer train.lr_warmup_epochs or train.gradient_clip=1."
+                f"The loss is {logs['loss']} in stage {self._progress.stage.index + 1}, epoch {self._epoch + 1}, at "
+                f"training step {int(optimizer.iterations)}, with learning rate {float(optimizer.learning_rate):.3g}. "
+                "The checkpoints before it are kept. Try a lower train.lr_per_256_images, a longer "
+                "train.lr_warmup_epochs or train.gradient_clip=1."
             )
 
 
@@ -135,6 +136,7 @@ class MetricsLog(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self._writer is not None:
             self._writer.close()
+            self._writer = None
 
     def _write_events(self, step, values):
         self._writer = self._writer or tf.summary.create_file_writer(self._tensorboard_dir)

@@ -2,6 +2,8 @@
 
 import logging
 import pathlib
+import re
+import shutil
 
 import tensorflow as tf
 
@@ -48,18 +50,30 @@ class Checkpoints:
             The checkpoint's path prefix.
 
         Raises:
-            CheckpointError: it could not be written; older checkpoints are still there.
+            CheckpointError: it could not be written, or the weights are not finite; older checkpoints are still
+                there.
         """
+        self._refuse_non_finite()
         self.epoch.assign(epoch)
         self.batch.assign(batch)
         try:
             return self._manager.save()
         except (OSError, tf.errors.OpError) as error:
             older = self._manager.latest_checkpoint
+            for unfinished in self.folder.glob("*_temp"):  # frees what the failed save has already taken
+                shutil.rmtree(unfinished, ignore_errors=True)
             raise CheckpointError(
                 f"Could not write a checkpoint into {self.folder}: {_reason(error)}. Is the disk full or read-only? "
                 + (f"The newest one there is {older}; the same command goes on from it." if older else "")
             ) from error
+
+    def _refuse_non_finite(self):
+        for name, weight in self._state["network"].items():
+            if not bool(tf.reduce_all(tf.math.is_finite(weight))):
+                raise CheckpointError(
+                    f"{name} is no longer finite, so nothing was saved. The newest checkpoint is "
+                    f"{self._manager.latest_checkpoint}. Try a lower learning rate or train.gradient_clip=1."
+                )
 
     def restore(self):
         """Restores the newest intact checkpoint; a damaged one is passed over with a warning.
@@ -161,7 +175,9 @@ def _differences(path, state):
 
 
 def _reason(error):
-    return str(getattr(error, "message", error)).splitlines()[0]
+    """The first line of an error, without the names of TensorFlow's operations around it."""
+    line = str(getattr(error, "message", error)).splitlines()[0]
+    return re.sub(r"\{\{.*?\}\} ?|\s*\[Op:.*?\]", "", line).strip()
 
 
 def _state(classifier):

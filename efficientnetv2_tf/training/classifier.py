@@ -36,7 +36,12 @@ class Classifier(keras.Model):
         return self.network(images, training=training)
 
     def train_step(self, data):
-        images, labels = data
+        # When the data set ends, Keras runs a step without a batch, and what does not need the batch would happen
+        # in it: the step counter, seeds and decoupled weight decay would be one step ahead after each epoch.
+        with tf.control_dependencies(tf.nest.flatten(data)):
+            return self._train_step(*data)
+
+    def _train_step(self, images, labels):
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)

@@ -119,6 +119,7 @@ def make_optimizer(config, learning_rate, variables, *, loss_scaling=False):
     else:
         optimizer = SGD(learning_rate, momentum=config.momentum, **common)
     if loss_scaling:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")  # a name that a restart finds again
+        # Keras' own name would be numbered, and a restart might not find it again.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
     optimizer.build(variables)
     return optimizer

@@ -1,5 +1,7 @@
 """Pictures of a training. matplotlib is imported at the first use, because that takes a second."""
 
+import itertools
+
 import numpy as np
 
 from efficientnetv2_tf.training.files import replacing
@@ -31,15 +33,17 @@ def draw_training(rows, path, title):
         tested = [(row["epoch"], row[f"val_{name}"]) for row in rows if f"val_{name}" in row]
         axis.plot(epochs, [row[name] for row in rows], "o-", color="tab:blue", markersize=3, label="training")
         if tested:  # not every epoch is evaluated
-            axis.plot(*zip(*tested, strict=True), "s--", color="tab:orange", markersize=5, label="test, averaged weights")
+            label = "test, averaged weights"
+            axis.plot(*zip(*tested, strict=True), "s--", color="tab:orange", markersize=5, label=label)
         axis.set_ylabel(name)
         axis.legend(loc="upper right" if name == "loss" else better)
     _draw_stages(axes[2], rows)
     for axis in axes:
         axis.grid(alpha=0.3)
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in itertools.pairwise(rows):
             if before["stage"] != after["stage"]:
                 axis.axvline(after["epoch"] - 0.5, color="grey", linewidth=0.8, linestyle=":")
+    axes[2].set_xlim(rows[0]["epoch"] - 0.6, rows[-1]["epoch"] + 0.6)
     axes[2].set_xlabel("epoch")
     axes[2].xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)

@@ -39,13 +39,13 @@ class ProgressDisplay(keras.callbacks.Callback):
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=steps_per_epoch, text="", visible=False)
+        self._first_step = True
         self._seconds_per_step = None
         self._epoch = 0
 
     def on_train_begin(self, logs=None):
         self._bar.start()
         self._began = time.monotonic()
-        self._first_step = True
 
     def on_train_end(self, logs=None):
         self._bar.stop()

@@ -1,6 +1,8 @@
 """The folder of one training: what it was asked for, and what it leaves."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import time
@@ -96,7 +98,7 @@ class RunFolder:
 
 
 def new_run_folder(config, root="runs"):
-    """A folder that is not there yet, named after network, data set and time.
+    """Makes a folder that was not there yet, named after network, data set and time.
 
     Args:
         config: a `Config`.
@@ -104,11 +106,11 @@ def new_run_folder(config, root="runs"):
     """
     dataset = config.data.dataset.replace("/", "-").replace(":", "-")
     name = f"{config.model.name}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, number = pathlib.Path(root) / name, 1
-    while path.exists():
-        number += 1
-        path = pathlib.Path(root) / f"{name}-{number}"
-    return RunFolder(path)
+    for number in itertools.count(1):
+        path = pathlib.Path(root) / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):  # of another training that began in the same second
+            path.mkdir(parents=True)
+            return RunFolder(path)
 
 
 def write_json(path, value):

@@ -17,7 +17,7 @@ def load_tensorflow(*, onednn=True):
     # Informational lines of the C++ runtime (level 0) and warnings (1) are about its own insides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _hidden_stderr():
-        import tensorflow  # noqa: F401
+        import tensorflow
 
         tensorflow.config.list_logical_devices()  # starts the runtime, which reports missing GPU drivers
 

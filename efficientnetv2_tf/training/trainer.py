@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import time
-import warnings
 
 import keras
 import numpy as np
@@ -192,6 +191,8 @@ def _resume(checkpoints, task, console):
     if position is None:
         return 0, 0
     epoch, batch = position
+    if batch >= task.steps_per_epoch:  # saved after the epoch's last step, and stopped before its end
+        position = epoch, batch = epoch + 1, 0
     if epoch >= task.epochs:
         console.print(f"All {task.epochs} epochs were trained before; evaluating and writing the results again.")
     else:
@@ -223,10 +224,23 @@ def _fit(classifier, task, batches, controls, checkpoints, position, folder, con
         callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
         display,
     ]
-    with contextlib.closing(display), warnings.catch_warnings():
-        # Keras cannot count the batches, because an epoch that is gone on with has fewer.
-        warnings.filterwarnings("ignore", message="Your input ran out of data")
-        classifier.fit(batches, epochs=task.epochs, initial_epoch=epoch, callbacks=steps, verbose=0, shuffle=False)
+    with contextlib.closing(display):
+        for first, end, number in _segments(task, epoch, batch):
+            # With their number known, Keras never asks for a batch more than there are.
+            known = batches.apply(tf.data.experimental.assert_cardinality(number))
+            classifier.fit(known, epochs=end, initial_epoch=first, callbacks=steps, verbose=0, shuffle=False)
+
+
+def _segments(task, epoch, batch):
+    """(first epoch, end epoch, batches an epoch) of each `fit`: one, or two after a restart inside an epoch.
+
+    Keras takes the number of batches of the first epoch for that of all.
+    """
+    whole = task.steps_per_epoch
+    if not batch:
+        return [(epoch, task.epochs, whole)]
+    rest = [(epoch + 1, task.epochs, whole)] if epoch + 1 < task.epochs else []
+    return [(epoch, epoch + 1, whole - batch), *rest]
 
 
 def _eval_batches(task):

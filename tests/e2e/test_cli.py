@@ -94,13 +94,13 @@ def test_killed_training_goes_on_to_the_same_weights(trained, tmp_path):
     folder, killed = trained[0], tmp_path / "killed"
     command = [sys.executable, str(MAIN), "--mode=train", RECIPE, OVERRIDES, f"--model_dir={killed}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)
-    # ckpt-6 is in the second epoch: 4 in the first, 1 at its end, then one after step 25.
-    wait_for(killed / "checkpoints" / "ckpt-6.index", process)
+    # After step 10 of 22: the restart has 12 steps of the first epoch before it, and all of the second.
+    wait_for(killed / "checkpoints" / "ckpt-2.index", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "model.keras").exists()
     again = run("--mode=train", RECIPE, OVERRIDES, f"--model_dir={killed}")
-    assert "Going on from a checkpoint at epoch 2, step " in again.stdout
+    assert "Going on from a checkpoint at epoch 1, step " in again.stdout
     assert_same_weights(folder, killed)
 
 

@@ -337,6 +337,7 @@ def test_imagenet21k():
         "model.drop_connect_rate": 0,
         "data.dataset": "imagenet21k",
         "data.num_train_images": 12720275,
+        "data.preprocessing": "v2",
         "data.eval_batch_size": 4096,
         "data.eval_image_size": 224,
         "data.augment": "none",
@@ -354,6 +355,7 @@ def test_imagenet21k():
 FINETUNE = {
     "model.dropout_rate": 0,
     "data.batch_size": 512,
+    "data.preprocessing": "finetune",
     "data.crop": "none",
     "data.augment": "erase",
     "progressive.stages": 1,
@@ -403,7 +405,7 @@ def test_testing_is_small():
     assert config.model.name == "testing"
     assert config.data.dataset == "digits"
     assert (config.train.epochs, config.progressive.stages, config.data.batch_size) == (2, 2, 64)
-    assert config.progressive.image_size == (16, 24)
+    assert config.progressive.image_size == (24, 32)
 
 
 def test_digits_is_progressive_and_changes_no_digit_into_another():

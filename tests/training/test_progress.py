@@ -1,0 +1,106 @@
+"""What is printed where nobody watches, and the estimate of the time left."""
+
+import io
+import types
+
+import pytest
+import rich.console
+
+from efficientnetv2_tf.progressive.callback import ProgressiveLearning
+from efficientnetv2_tf.progressive.controls import StageControls
+from efficientnetv2_tf.progressive.stages import plan_stages
+from efficientnetv2_tf.training import progress as progress_module
+from efficientnetv2_tf.training.callbacks import Evaluation
+from efficientnetv2_tf.training.progress import ProgressDisplay
+
+
+@pytest.fixture
+def stages():
+    plan = plan_stages(5, 2, image_size=(16, 32))  # 2 and 3 epochs
+    return ProgressiveLearning(plan, StageControls(plan[0]))
+
+
+@pytest.fixture
+def console():
+    return rich.console.Console(file=io.StringIO(), width=160, highlight=False)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is set by hand."""
+    clock = types.SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(progress_module, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def display_for(console, stages, **options):
+    options = {"batch_size": 4, "steps_per_epoch": 3, "epochs": 5, **options}
+    return ProgressDisplay(console, stages, [0.25, 1.0], **options)
+
+
+def test_one_line_an_epoch(make_linear, feature_batches, stages, console):
+    display = display_for(console, stages)
+    evaluation = Evaluation(feature_batches, 3, 5, display)
+    make_linear().fit(feature_batches, epochs=5, callbacks=[stages, evaluation, display], verbose=0, shuffle=False)
+    display.close()
+    text = console.file.getvalue()
+    assert all(character == "\n" or character.isprintable() for character in text)
+    lines = [line for line in text.splitlines() if "loss" in line]
+    assert len(lines) == 5
+    assert lines[0].startswith("epoch 1/5 · stage 1/2 · 16 px: ")
+    assert lines[2].startswith("epoch 3/5 · stage 2/2 · 32 px: ")
+    for line in lines:
+        for part in (" images/s · ", "loss ", " · accuracy ", " · lr 0.1"):
+            assert part in line
+    assert ["test accuracy" in line for line in lines] == [False, False, True, False, True]
+    assert "First training step done" in text
+
+
+def drive(display, stages, clock, epoch, steps, seconds):
+    """Steps of an epoch at a constant speed."""
+    stages.stage = next(stage for stage in stages.plan if epoch < stage.end_epoch)
+    display.on_epoch_begin(epoch)
+    for step in range(steps):
+        clock.now += seconds
+        display.on_train_batch_end(step, {"loss": 1.0, "accuracy": 0.5})
+
+
+def test_time_left(stages, console, clock):
+    display = display_for(console, stages, steps_per_epoch=4, batch_size=310)
+    display.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.01)))
+    display.on_train_begin()
+    clock.now += 500  # tracing does not count
+    drive(display, stages, clock, epoch=0, steps=2, seconds=31)
+    drive(display, stages, clock, epoch=3, steps=3, seconds=62)
+    display.close()
+    text = console.file.getvalue()
+    lines = [line for line in text.splitlines() if " left" in line]
+    # In stage 1, at a quarter of the cost: 2 of 8 steps are done and 12 steps of 4 times 31 s follow.
+    first = 6 * 31 + 12 * 4 * 31
+    assert f"{first // 3600}:{first % 3600 // 60:02}:{first % 60:02} left" in lines[0]
+    assert "10 images/s" in lines[0]
+    # In the second of the last stage's 3 epochs, after 2 or 3 of 4 steps, 62 s each.
+    assert "step 2/4" in lines[1]
+    assert "0:06:12 left" in lines[1]
+    assert "5 images/s" in lines[1]
+    assert "0:05:10 left" in lines[2]
+
+
+def test_restart_inside_an_epoch(stages, console, clock):
+    display = display_for(console, stages, steps_per_epoch=4, first_batch=2)
+    display.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.01)))
+    display.on_train_begin()
+    drive(display, stages, clock, epoch=4, steps=2, seconds=61)
+    assert "step 4/4" in console.file.getvalue()
+    assert "0:00:00 left" in console.file.getvalue()
+    display.close()
+
+
+def test_a_terminal_gets_a_bar_and_the_same_lines(make_linear, feature_batches, stages):
+    console = rich.console.Console(file=io.StringIO(), width=160, force_terminal=True, highlight=False)
+    display = display_for(console, stages)
+    make_linear().fit(feature_batches, epochs=5, callbacks=[stages, display], verbose=0, shuffle=False)
+    display.close()
+    text = console.file.getvalue()
+    assert "\x1b[" in text
+    assert text.count("epoch 5/5 · stage 2/2 · 32 px: ") >= 1
