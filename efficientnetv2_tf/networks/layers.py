@@ -5,8 +5,6 @@ Sources: MBConv from MobileNetV2 (Sandler et al., CVPR 2018) with squeeze-and-ex
 Fig. 2).
 """
 
-import dataclasses
-
 import keras
 from keras import ops
 
@@ -226,6 +224,28 @@ class _Block(keras.layers.Layer):
         if spec.squeezed_filters:
             self.excite = SqueezeExcite(spec.squeezed_filters, activation, name="se")
         self.drop = StochasticDepth(drop_rate, name="drop") if spec.has_skip and drop_rate else None
+        self.expand_conv = self.depthwise_conv = None
+
+    def _make_expansion(self, kernel_size=1, stride=1):
+        self.expand_conv = conv(self.spec.expanded_filters, kernel_size, stride, name="expand_conv")
+        self.expand_norm = batch_norm("expand_norm")
+
+    def _make_projection(self, kernel_size=1, stride=1):
+        self.project_conv = conv(self.spec.output_filters, kernel_size, stride, name="project_conv")
+        self.project_norm = batch_norm("project_norm")
+
+    def build(self, input_shape):
+        inner = (*input_shape[:-1], self.spec.expanded_filters)
+        if self.expand_conv is not None:
+            self.expand_conv.build(input_shape)
+            self.expand_norm.build(inner)
+        if self.depthwise_conv is not None:
+            self.depthwise_conv.build(inner)
+            self.depthwise_norm.build(inner)
+        if self.excite is not None:
+            self.excite.build(inner)
+        self.project_conv.build(inner)
+        self.project_norm.build((*input_shape[:-1], self.spec.output_filters))
 
     def _add_skip(self, inputs, x):
         if not self.spec.has_skip:
@@ -266,10 +286,8 @@ class MBConv(_Block):
     def __init__(self, block, drop_rate=0.0, activation="silu", **kwargs):
         super().__init__(block, drop_rate, activation, **kwargs)
         spec = self.spec
-        self.expand_conv = None
         if spec.expand_ratio != 1:
-            self.expand_conv = conv(spec.expanded_filters, name="expand_conv")
-            self.expand_norm = batch_norm("expand_norm")
+            self._make_expansion()
         self.depthwise_conv = keras.layers.DepthwiseConv2D(
             spec.kernel_size,
             strides=spec.stride,
@@ -279,20 +297,7 @@ class MBConv(_Block):
             name="depthwise_conv",
         )
         self.depthwise_norm = batch_norm("depthwise_norm")
-        self.project_conv = conv(spec.output_filters, name="project_conv")
-        self.project_norm = batch_norm("project_norm")
-
-    def build(self, input_shape):
-        inner = (*input_shape[:-1], self.spec.expanded_filters)
-        if self.expand_conv is not None:
-            self.expand_conv.build(input_shape)
-            self.expand_norm.build(inner)
-        self.depthwise_conv.build(inner)
-        self.depthwise_norm.build(inner)
-        if self.excite is not None:
-            self.excite.build(inner)
-        self.project_conv.build(inner)
-        self.project_norm.build((*input_shape[:-1], self.spec.output_filters))
+        self._make_projection()
 
     def call(self, inputs):
         x = inputs
@@ -324,25 +329,11 @@ class FusedMBConv(_Block):
 
     def __init__(self, block, drop_rate=0.0, activation="silu", **kwargs):
         super().__init__(block, drop_rate, activation, **kwargs)
-        spec = self.spec
-        self.expand_conv = None
-        kernel_size, stride = spec.kernel_size, spec.stride
-        if spec.expand_ratio != 1:
-            self.expand_conv = conv(spec.expanded_filters, kernel_size, stride, name="expand_conv")
-            self.expand_norm = batch_norm("expand_norm")
-            kernel_size, stride = 1, 1
-        self.project_conv = conv(spec.output_filters, kernel_size, stride, name="project_conv")
-        self.project_norm = batch_norm("project_norm")
-
-    def build(self, input_shape):
-        inner = (*input_shape[:-1], self.spec.expanded_filters)
-        if self.expand_conv is not None:
-            self.expand_conv.build(input_shape)
-            self.expand_norm.build(inner)
-        if self.excite is not None:
-            self.excite.build(inner)
-        self.project_conv.build(inner)
-        self.project_norm.build((*input_shape[:-1], self.spec.output_filters))
+        if self.spec.expand_ratio != 1:
+            self._make_expansion(self.spec.kernel_size, self.spec.stride)
+            self._make_projection()
+        else:
+            self._make_projection(self.spec.kernel_size, self.spec.stride)
 
     def call(self, inputs):
         x = inputs
@@ -366,4 +357,4 @@ def block_layer(spec, *, drop_rate, activation, name):
         name: of the layer.
     """
     cls = FusedMBConv if spec.fused else MBConv
-    return cls(dataclasses.replace(spec), drop_rate=drop_rate, activation=activation, name=name)
+    return cls(spec, drop_rate=drop_rate, activation=activation, name=name)
