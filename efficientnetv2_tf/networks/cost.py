@@ -1,6 +1,178 @@
 """What a network costs, straight from its block specs: no network is built, only Python is needed."""
 
+import dataclasses
+import operator
+
 from efficientnetv2_tf.networks.block_string import expand, round_filters
+
+_FLOAT32_BYTES = 4
+_STEM_KERNEL = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class StageCost:
+    """What one part of a network costs for one image.
+
+    Attributes:
+        name: "stem", "stage 1" and so on as in the papers' tables, or "head".
+        output_size: (height, width) that the stage hands on, in pixels; the head pools, and gives (1, 1).
+        parameters: trainable ones.
+        total_parameters: these and the batch normalisations' moving means and variances.
+        multiply_adds: of convolutions and dense layers in a forward pass.
+        activation_bytes: of the tensors that a forward pass writes, see `stage_costs`.
+    """
+
+    name: str
+    output_size: tuple[int, int]
+    parameters: int
+    total_parameters: int
+    multiply_adds: int
+    activation_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Product:
+    """A convolution of any kind or a dense layer; each of its weights is used once for an output pixel."""
+
+    weights: int
+    filters: int
+    pixels: int
+    biased: bool = False
+    normalised: bool = False
+    activated: bool = False
+
+    @property
+    def parameters(self):
+        return self.weights + self.filters * (self.biased + 2 * self.normalised)
+
+    @property
+    def statistics(self):
+        return 2 * self.filters * self.normalised
+
+    @property
+    def multiply_adds(self):
+        return self.weights * self.pixels
+
+    @property
+    def elements(self):
+        return self.filters * self.pixels * (1 + self.normalised + self.activated)
+
+
+def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_channels=3):
+    """Parameters, multiply-adds and activation memory of a network with classifier, stage by stage.
+
+    Multiply-adds are those of convolutions (squeeze-and-excitation's included) and of the classifier; biases,
+    normalisations, activations, poolings and skip connections have none. The papers print them as "FLOPs".
+
+    Activation bytes count, in float32 and for one image, every tensor that a forward pass at inference
+    writes, once each: the output of every convolution and dense layer (its bias included), of every batch
+    normalisation and of every activation (squeeze-and-excitation's sigmoid too), squeeze-and-excitation's
+    means and its gated product, every skip connection's sum, and the pooled features. The image itself is not
+    counted, nor are dropout and stochastic depth, which write nothing at inference. Training without
+    recomputation keeps about as much for the backward pass; inference, which reuses memory, needs far less.
+
+    Args:
+        blocks: expanded blocks, as `expand` gives them (one tuple a stage).
+        image_size: side of a square input, or (height, width), in pixels, at least 1.
+        feature_size: channels of the last convolution, after scaling.
+        num_classes: outputs of the classifier.
+        in_channels: channels of the input.
+
+    Returns:
+        A tuple of `StageCost`s: the stem, each stage, and the head (last convolution, pooling, classifier).
+
+    Raises:
+        ValueError: an impossible image size.
+    """
+    size = _halved(_height_and_width(image_size))
+    stem = blocks[0][0].input_filters
+    product = _normalised(_STEM_KERNEL**2 * in_channels * stem, stem, _area(size))
+    costs = [_stage_cost("stem", size, [product])]
+    for number, stage in enumerate(blocks, start=1):
+        products, elements = [], 0
+        for block in stage:
+            before, size = size, _halved(size) if block.stride == 2 else size
+            products += _block_products(block, _area(before), _area(size))
+            elements += _block_other_elements(block, _area(before), _area(size))
+        costs.append(_stage_cost(f"stage {number}", size, products, elements))
+    products = [
+        _normalised(blocks[-1][-1].output_filters * feature_size, feature_size, _area(size)),
+        _Product(feature_size * num_classes, num_classes, 1, biased=True),
+    ]
+    return (*costs, _stage_cost("head", (1, 1), products, feature_size))
+
+
+def _normalised(weights, filters, pixels, activated=True):
+    return _Product(weights, filters, pixels, normalised=True, activated=activated)
+
+
+def _stage_cost(name, output_size, products, other_elements=0):
+    parameters = sum(product.parameters for product in products)
+    return StageCost(
+        name=name,
+        output_size=output_size,
+        parameters=parameters,
+        total_parameters=parameters + sum(product.statistics for product in products),
+        multiply_adds=sum(product.multiply_adds for product in products),
+        activation_bytes=_FLOAT32_BYTES * (sum(product.elements for product in products) + other_elements),
+    )
+
+
+def _block_products(block, pixels_in, pixels_out):
+    """The convolutions of an expanded block, in their order."""
+    kernel, inner = block.kernel_size**2, block.expanded_filters
+    inputs, outputs = block.input_filters, block.output_filters
+    excite = _excite_products(inner, block.squeezed_filters)
+    if block.fused and block.expand_ratio == 1:
+        return [*excite, _normalised(kernel * inputs * outputs, outputs, pixels_out)]
+    project = _normalised(inner * outputs, outputs, pixels_out, activated=False)
+    if block.fused:
+        return [_normalised(kernel * inputs * inner, inner, pixels_out), *excite, project]
+    depthwise = _normalised(kernel * inner, inner, pixels_out)
+    expansion = [_normalised(inputs * inner, inner, pixels_in)] if block.expand_ratio != 1 else []
+    return [*expansion, depthwise, *excite, project]
+
+
+def _excite_products(filters, squeezed):
+    if not squeezed:
+        return []
+    return [
+        _Product(filters * squeezed, squeezed, 1, biased=True, activated=True),
+        _Product(filters * squeezed, filters, 1, biased=True, activated=True),
+    ]
+
+
+def _block_other_elements(block, pixels_in, pixels_out):
+    """Elements that a block writes outside its convolutions: means and gated product, and the skip's sum."""
+    elements = block.output_filters * pixels_out if block.has_skip else 0
+    if block.squeezed_filters:
+        gates_input = block.fused and block.expand_ratio == 1  # where nothing comes before the projection
+        elements += block.expanded_filters * (1 + (pixels_in if gates_input else pixels_out))
+    return elements
+
+
+def _height_and_width(image_size):
+    sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    try:
+        height, width = map(operator.index, sides)
+    except (TypeError, ValueError):
+        height, width = 0, 0
+    if min(height, width) < 1:
+        raise ValueError(
+            "`image_size` should be the side of a square, or (height, width), in whole pixels from 1 on. "
+            f"Received: image_size={image_size!r}"
+        )
+    return height, width
+
+
+def _halved(size):
+    """(height, width) after a convolution with stride 2 and "same" padding."""
+    return tuple(-(-side // 2) for side in size)
+
+
+def _area(size):
+    height, width = size
+    return height * width
 
 
 def multiply_adds(blocks, image_size, *, feature_size=1280, num_classes=1000):
@@ -8,79 +180,50 @@ def multiply_adds(blocks, image_size, *, feature_size=1280, num_classes=1000):
 
     Args:
         blocks: expanded blocks, as `expand` gives them (one tuple a stage).
-        image_size: side of the square input in pixels, at least 1.
+        image_size: side of a square input, or (height, width), in pixels, at least 1.
         feature_size: channels of the last convolution, after scaling.
         num_classes: outputs of the classifier.
 
     Returns:
         A whole number; the papers print it as "FLOPs".
+
+    Raises:
+        ValueError: an impossible image size.
     """
-    flat = [block for stage in blocks for block in stage]
-    side = _half(image_size)
-    total = side * side * 9 * 3 * flat[0].input_filters
-    for block in flat:
-        out_side = _half(side) if block.stride == 2 else side
-        total += _block_multiply_adds(block, side * side, out_side * out_side)
-        side = out_side
-    return total + side * side * flat[-1].output_filters * feature_size + feature_size * num_classes
+    costs = stage_costs(blocks, image_size, feature_size=feature_size, num_classes=num_classes)
+    return sum(cost.multiply_adds for cost in costs)
 
 
-def _block_multiply_adds(block, pixels_in, pixels_out):
-    kernel, inner = block.kernel_size**2, block.expanded_filters
-    excite = 2 * inner * block.squeezed_filters
-    if block.fused and block.expand_ratio == 1:
-        return pixels_out * kernel * block.input_filters * block.output_filters + excite
-    project = pixels_out * inner * block.output_filters
-    if block.fused:
-        return pixels_out * kernel * block.input_filters * inner + excite + project
-    expansion = pixels_in * block.input_filters * inner if block.expand_ratio != 1 else 0
-    return expansion + pixels_out * kernel * inner + excite + project
-
-
-def _half(side):
-    """Side after a convolution with stride 2 and "same" padding."""
-    return -(-side // 2)
-
-
-def parameters(blocks, *, feature_size=1280, num_classes=1000):
-    """Parameters of a network for images with three channels.
+def parameters(blocks, *, feature_size=1280, num_classes=1000, in_channels=3):
+    """Parameters of a network with batch normalisation.
 
     Args:
         blocks: expanded blocks, as `expand` gives them (one tuple a stage).
         feature_size: channels of the last convolution, after scaling.
         num_classes: outputs of the classifier.
+        in_channels: channels of the input.
 
     Returns:
         The pair (trainable, total); the total has the batch normalisations' moving means and variances too.
     """
-    flat = [block for stage in blocks for block in stage]
-    counts = [_block_parameters(block) for block in flat]
-    stem, last = flat[0].input_filters, flat[-1].output_filters
-    weights = 9 * 3 * stem + sum(weights for weights, _ in counts)
-    weights += last * feature_size + (feature_size + 1) * num_classes
-    normalised = stem + sum(channels for _, channels in counts) + feature_size
-    return weights + 2 * normalised, weights + 4 * normalised
+    any_size = 1  # parameters do not depend on it
+    costs = stage_costs(
+        blocks, any_size, feature_size=feature_size, num_classes=num_classes, in_channels=in_channels
+    )
+    return sum(cost.parameters for cost in costs), sum(cost.total_parameters for cost in costs)
 
 
-def _block_parameters(block):
-    """Weights of a block's convolutions, and how many channels its batch normalisations have."""
-    kernel, inner, squeezed = block.kernel_size**2, block.expanded_filters, block.squeezed_filters
-    excite = 2 * inner * squeezed + squeezed + inner if squeezed else 0
-    if block.fused and block.expand_ratio == 1:
-        return kernel * block.input_filters * block.output_filters + excite, block.output_filters
-    project = inner * block.output_filters
-    if block.fused:
-        return kernel * block.input_filters * inner + excite + project, inner + block.output_filters
-    expansion = block.input_filters * inner if block.expand_ratio != 1 else 0
-    normalised = (inner if expansion else 0) + inner + block.output_filters
-    return expansion + kernel * inner + excite + project, normalised
+def variant_stage_costs(variant, image_size, *, num_classes=1000):
+    """`stage_costs` of a `Variant` at an image size."""
+    blocks = expand(variant.blocks, variant.width_coefficient, variant.depth_coefficient)
+    feature_size = round_filters(variant.feature_size, variant.width_coefficient)
+    return stage_costs(blocks, image_size, feature_size=feature_size, num_classes=num_classes)
 
 
 def variant_multiply_adds(variant, image_size, *, num_classes=1000):
     """`multiply_adds` of a `Variant` at an image size."""
-    blocks = expand(variant.blocks, variant.width_coefficient, variant.depth_coefficient)
-    feature_size = round_filters(variant.feature_size, variant.width_coefficient)
-    return multiply_adds(blocks, image_size, feature_size=feature_size, num_classes=num_classes)
+    costs = variant_stage_costs(variant, image_size, num_classes=num_classes)
+    return sum(cost.multiply_adds for cost in costs)
 
 
 def minimum_image_size(blocks):

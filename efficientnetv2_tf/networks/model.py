@@ -1,10 +1,13 @@
 """From a variant's name to a Keras model."""
 
+import warnings
+
 import keras
 
 from efficientnetv2_tf.networks import layers
 from efficientnetv2_tf.networks.block_string import BlockSpec, expand, format_block, round_filters
 from efficientnetv2_tf.networks.variants import get_variant
+from efficientnetv2_tf.networks.weights import load_weights
 
 _POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
@@ -173,7 +176,8 @@ def get_model(
         name: one of `list_models()`, for example "efficientnetv2-s".
         num_classes: outputs of the classifier, at least 1.
         include_top: False leaves out pooling, dropout and classifier.
-        weights: None for random ones, or the path of a `.weights.h5` file of the same network.
+        weights: None for random ones, or what `load_weights` takes: an official checkpoint, a Keras file or model, or
+            timm's state dict. A classifier for other classes stays random, with a warning.
         width_coefficient: None is the variant's own, as for the next three.
         depth_coefficient: multiplies the number of blocks.
         feature_size: channels of the last convolution before `width_coefficient`.
@@ -192,6 +196,7 @@ def get_model(
 
     Raises:
         ValueError: unknown name (the nearest are shown), or an impossible value.
+        WeightsError: `weights` is missing, damaged or of another network; a `ValueError` too.
 
     Example:
         >>> model = get_model("efficientnetv2-b0", num_classes=10)
@@ -222,5 +227,7 @@ def get_model(
         in_channels=in_channels,
     )
     if weights is not None:
-        model.load_weights(weights)
+        report = load_weights(model, weights)
+        if report.head_reset:
+            warnings.warn(f"{report.path} has no classifier for {num_classes} classes; it starts random.", stacklevel=2)
     return model

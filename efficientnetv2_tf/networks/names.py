@@ -48,7 +48,7 @@ def keras_name(model, variable):
 def timm_name(model, variable):
     """Name of a variable in timm's `tf_efficientnet*` models, such as "blocks.1.0.conv_exp.weight".
 
-    The values are laid out for PyTorch: see `from_timm` in weights.py.
+    The values are laid out for PyTorch: `weights_timm.py` turns them.
 
     Args:
         model: an `EfficientNet`.

@@ -84,6 +84,8 @@ class Variant:
         preprocessing: "v2" scales bytes to (x - 128) / 128; "v1" uses ImageNet's mean and standard deviation.
         parameters: trainable parameters with 1,000 classes.
         total_parameters: these and the batch normalisations' moving means and variances.
+        published_top1: top-1 accuracy on ImageNet in percent, trained on ImageNet alone, from the official
+            release's README; None where that gives none.
         feature_size: channels of the last convolution before `width_coefficient`.
     """
 
@@ -97,6 +99,7 @@ class Variant:
     preprocessing: str
     parameters: int
     total_parameters: int
+    published_top1: float | None = None
     feature_size: int = 1280
 
 
@@ -111,14 +114,14 @@ def _v1(name, width, depth, eval_size, dropout_rate, *parameters):
 
 
 _TABLE = (
-    Variant("efficientnetv2-s", _V2_S, 1.0, 1.0, 0.2, 300, 384, "v2", 21_458_488, 21_612_360),
-    Variant("efficientnetv2-m", _V2_M, 1.0, 1.0, 0.3, 384, 480, "v2", 54_139_356, 54_431_388),
-    Variant("efficientnetv2-l", _V2_L, 1.0, 1.0, 0.4, 384, 480, "v2", 118_515_272, 119_027_848),
+    Variant("efficientnetv2-s", _V2_S, 1.0, 1.0, 0.2, 300, 384, "v2", 21_458_488, 21_612_360, 83.9),
+    Variant("efficientnetv2-m", _V2_M, 1.0, 1.0, 0.3, 384, 480, "v2", 54_139_356, 54_431_388, 85.2),
+    Variant("efficientnetv2-l", _V2_L, 1.0, 1.0, 0.4, 384, 480, "v2", 118_515_272, 119_027_848, 85.7),
     Variant("efficientnetv2-xl", _V2_XL, 1.0, 1.0, 0.4, 384, 512, "v2", 208_119_808, 208_896_832),
-    Variant("efficientnetv2-b0", _V2_BASE, 1.0, 1.0, 0.2, 192, 224, "v1", 7_139_704, 7_200_312),
-    Variant("efficientnetv2-b1", _V2_BASE, 1.0, 1.1, 0.2, 192, 240, "v1", 8_141_052, 8_212_124),
-    Variant("efficientnetv2-b2", _V2_BASE, 1.1, 1.2, 0.3, 208, 260, "v1", 10_096_086, 10_178_374),
-    Variant("efficientnetv2-b3", _V2_BASE, 1.2, 1.4, 0.3, 240, 300, "v1", 14_358_406, 14_467_622),
+    Variant("efficientnetv2-b0", _V2_BASE, 1.0, 1.0, 0.2, 192, 224, "v1", 7_139_704, 7_200_312, 78.7),
+    Variant("efficientnetv2-b1", _V2_BASE, 1.0, 1.1, 0.2, 192, 240, "v1", 8_141_052, 8_212_124, 79.8),
+    Variant("efficientnetv2-b2", _V2_BASE, 1.1, 1.2, 0.3, 208, 260, "v1", 10_096_086, 10_178_374, 80.5),
+    Variant("efficientnetv2-b3", _V2_BASE, 1.2, 1.4, 0.3, 240, 300, "v1", 14_358_406, 14_467_622, 82.1),
     _v1("efficientnet-b0", 1.0, 1.0, 224, 0.2, 5_288_548, 5_330_564),
     _v1("efficientnet-b1", 1.0, 1.1, 240, 0.2, 7_794_184, 7_856_232),
     _v1("efficientnet-b2", 1.1, 1.2, 260, 0.3, 9_109_994, 9_177_562),

@@ -180,8 +180,12 @@ class TestFiles:
     def test_weights_of_another_network(self, testing_model, tmp_path):
         path = str(tmp_path / "testing.weights.h5")
         testing_model.save_weights(path)
-        with pytest.raises(ValueError):
-            get_model("testing", num_classes=11, weights=path)
+        with pytest.raises(ValueError, match=r"testing\.weights\.h5"):
+            get_model("testing", width_coefficient=2, weights=path)
+        with pytest.warns(UserWarning, match="no classifier for 11 classes"):
+            model = get_model("testing", num_classes=11, weights=path)
+        stem = testing_model.get_layer("stem_conv").kernel
+        np.testing.assert_array_equal(model.get_layer("stem_conv").kernel, stem)
 
     def test_config_round_trip(self):
         arguments = {"num_classes": 3, "dropout_rate": 0.4, "drop_connect_rate": 0.1, "activation": "relu"}

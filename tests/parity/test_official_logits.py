@@ -8,11 +8,14 @@ import keras
 import numpy as np
 import pytest
 
+from efficientnetv2_tf.networks.weights import official_name
+
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 MODELS = sorted(path.stem for path in REFERENCE.glob("*.npz"))
-CONVOLUTIONS = ("expand_conv", "project_conv")
-NORMS = ("expand_norm", "depthwise_norm", "project_norm")
-KINDS = {"conv": "conv2d", "norm": "tpu_batch_normalization", "classifier": "dense"}
+LARGE = ("efficientnetv2-l",)
+# With the reference's weights EfficientNetV2-L doubles rounding errors block by block from stage 4 on: there an image
+# changed by 1e-7 gives other logits, from this code and from the release's. Up to there it is compared like the others.
+TOLERANCES = {"efficientnetv2-l": {4: 0.05, 5: None, "logits": None}}  # of the standard deviation; None: not at all
 
 
 def load_fill():
@@ -22,41 +25,6 @@ def load_fill():
     return module
 
 
-def numbered(name, position):
-    """The release's names of equal layers of a block: `name`, `name_1`, `name_2`."""
-    return f"{name}_{position}" if position else name
-
-
-def official_name(path, layers_of_block):
-    """The release's name of our variable `path`, without the model's name.
-
-    Args:
-        path: such as "blocks_3/se/reduce/kernel".
-        layers_of_block: for each block the names of its layers that exist.
-    """
-    *where, leaf = path.split("/")
-    if len(where) == 1:
-        place = "stem" if where[0].startswith("stem") else "head"
-        return f"{place}/{KINDS[where[0].split('_')[-1]]}/{leaf}"
-    block, layer = where[0], where[-1]
-    if where[1] == "se":
-        return f"{block}/se/{numbered('conv2d', ('reduce', 'expand').index(layer))}/{leaf}"
-    if layer == "depthwise_conv":
-        return f"{block}/depthwise_conv2d/depthwise_kernel"
-    order = CONVOLUTIONS if layer in CONVOLUTIONS else NORMS
-    position = [name for name in order if name in layers_of_block[block]].index(layer)
-    return f"{block}/{numbered(KINDS[layer.split('_')[-1]], position)}/{leaf}"
-
-
-def official_names(model):
-    """{our path: the release's name} of all variables of a model."""
-    paths = [variable.path for variable in model.weights]
-    layers_of_block = {}
-    for path in paths:
-        layers_of_block.setdefault(path.split("/")[0], set()).add(path.split("/")[1])
-    return {path: f"{model.name}/{official_name(path, layers_of_block)}" for path in paths}
-
-
 def last_of_each_reduction(model):
     """The layers whose outputs the release calls reduction_1 to reduction_5."""
     blocks = [block for stage in model.blocks for block in stage]
@@ -64,25 +32,33 @@ def last_of_each_reduction(model):
     return [model.get_layer(f"blocks_{index}") for index in ends]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in MODELS],
+)
 def filled(request, full_model):
     """(our network with the reference's weights, the reference)."""
     model, fill = full_model(request.param), load_fill().fill
     reference = np.load(REFERENCE / f"{request.param}.npz")
-    names = official_names(model)
     for variable in model.weights:
-        variable.assign(fill(names[variable.path], variable.shape))
+        variable.assign(fill(official_name(model, variable), variable.shape))
     return model, reference
 
 
 def test_there_are_references():
-    assert MODELS == ["efficientnet-b0", "efficientnet-b4", "efficientnetv2-b0", "efficientnetv2-s"]
+    assert MODELS == [
+        "efficientnet-b0",
+        "efficientnet-b4",
+        "efficientnetv2-b0",
+        "efficientnetv2-b1",
+        "efficientnetv2-l",
+        "efficientnetv2-s",
+    ]
 
 
 def test_variables(filled):
     model, reference = filled
-    names = official_names(model)
-    mine = {names[variable.path]: tuple(variable.shape) for variable in model.weights}
+    mine = {official_name(model, variable): tuple(variable.shape) for variable in model.weights}
     shapes = [tuple(ast.literal_eval(text)) for text in reference["shapes"]]
     assert mine == dict(zip(reference["names"], shapes, strict=True))
     trainable = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
@@ -95,7 +71,24 @@ def test_features_and_logits(filled):
     assert len(reductions) == 5
     network = keras.Model(model.input, [*(layer.output for layer in reductions), model.output])
     *features, logits = network(load_fill().image(128, 96))
-    for number, feature in enumerate(features, start=1):
-        expected = reference[f"reduction_{number}_mean"]
-        np.testing.assert_allclose(np.mean(feature, axis=(1, 2)), expected, atol=1e-4 * expected.std())
-    np.testing.assert_allclose(logits, reference["logits"], atol=1e-4 * reference["logits"].std(), rtol=0)
+    means = {number: np.mean(feature, axis=(1, 2)) for number, feature in enumerate(features, start=1)}
+    expected = {number: reference[f"reduction_{number}_mean"] for number in means}
+    for part, value in {**means, "logits": logits}.items():
+        wanted = {**expected, "logits": reference["logits"]}[part]
+        tolerance = TOLERANCES.get(model.name, {}).get(part, 1e-4)
+        if tolerance:
+            atol = tolerance * wanted.std()
+            np.testing.assert_allclose(value, wanted, atol=atol, rtol=0, err_msg=f"{model.name} {part}")
+
+
+@pytest.mark.slow
+def test_where_the_reference_says_nothing(full_model):
+    """The reason for `TOLERANCES`: the network's own logits do not hold still."""
+    model, helper = full_model("efficientnetv2-l"), load_fill()
+    for variable in model.weights:
+        variable.assign(helper.fill(official_name(model, variable), variable.shape))
+    image = helper.image(128, 96)
+    noise = np.random.default_rng(0).normal(size=image.shape)
+    logits = np.asarray(model(image))
+    moved = np.asarray(model((image * (1 + 1e-7 * noise)).astype(np.float32)))
+    assert np.abs(moved - logits).max() > 0.1 * logits.std()
