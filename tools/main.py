@@ -1,8 +1,10 @@
-"""The command line: trains, evaluates and plans.
+"""The command line: trains, evaluates, plans, imports weights and shows the family.
 
     python tools/main.py --mode=train --model=efficientnetv2-s
     python tools/main.py --mode=eval --model_dir=runs/...
     python tools/main.py --mode=plan --hparams=paper --model=efficientnetv2-m
+    python tools/main.py --mode=import --model=efficientnetv2-s --weights=efficientnetv2-s.tgz --output=s.keras
+    python tools/main.py --mode=models
 """
 
 import pathlib
@@ -14,9 +16,10 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "plan"],
+    ["train", "eval", "plan", "import", "models"],
     "train: trains a network, or goes on with an interrupted training. eval: evaluates what a training left in "
-    "--model_dir. plan: prints the stages of a recipe, without building anything.",
+    "--model_dir. plan: prints the stages of a recipe, without building anything. import: reads --weights and writes "
+    "the network with them to --output. models: prints the family as a table, and draws it to --output.",
 )
 flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Default: the recipe's.")
 flags.DEFINE_string(
@@ -33,6 +36,17 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_string("model_dir", None, "Folder of the training. Default: a new one under ./runs.")
 flags.DEFINE_string("data_dir", None, "Folder of the data set. Default: the data set's own.")
+flags.DEFINE_string(
+    "weights",
+    None,
+    "For --mode=import: an official checkpoint (prefix, folder or .tgz), a Keras file (.h5, .weights.h5, .keras) of "
+    "keras.applications, keras-cv or keras-hub, or timm's .safetensors or .pth.",
+)
+flags.DEFINE_string(
+    "output",
+    None,
+    "For --mode=import: the .keras file to write. For --mode=models: the .png file to draw; default: models.png.",
+)
 # The official release's names.
 flags.DEFINE_alias("model_name", "model")
 flags.DEFINE_alias("dataset_cfg", "dataset")
@@ -43,7 +57,7 @@ def main(argv):
     if argv[1:]:
         raise app.UsageError(f"Arguments that are no flags: {' '.join(argv[1:])}")
     try:
-        {"train": _train, "eval": _evaluate, "plan": _plan}[FLAGS.mode]()
+        {"train": _train, "eval": _evaluate, "plan": _plan, "import": _import, "models": _models}[FLAGS.mode]()
     except KeyboardInterrupt:
         _fail("Interrupted. The same command with the same --model_dir goes on from the last checkpoint.", code=130)
     except _expected_errors() as error:
@@ -77,6 +91,46 @@ def _evaluate():
 
 def _plan():
     _show_plan(_configure(), _console())
+
+
+def _import():
+    from efficientnetv2_tf.training.files import replacing
+    from efficientnetv2_tf.training.hparams import ConfigError
+    from efficientnetv2_tf.training.recipes import load_config
+
+    missing = [f"--{name}" for name in ("model", "weights", "output") if not FLAGS[name].value]
+    if missing:
+        raise ConfigError(f"--mode=import needs --model, --weights and --output. Missing: {', '.join(missing)}.")
+    output = pathlib.Path(FLAGS.output)
+    if output.suffix != ".keras":
+        raise ConfigError(f"--output should end in .keras. Received: {output}")
+    config, console = load_config(None, FLAGS.hparams, model=FLAGS.model), _console()
+    _load_tensorflow(config, console)
+    from efficientnetv2_tf.networks.model import get_model
+    from efficientnetv2_tf.networks.weights import count_classes, load_weights
+
+    sizes = config.model.model_dump()
+    # As many classes as the file has, so that its classifier comes along.
+    sizes["num_classes"] = sizes["num_classes"] or count_classes(FLAGS.weights)
+    network = get_model(sizes.pop("name"), include_top=sizes["num_classes"] is not None, **sizes)
+    console.print(str(load_weights(network, FLAGS.weights)), markup=False)
+    with replacing(output) as temporary:
+        network.save(temporary)
+    console.print(f"Wrote {output}: {network.name}, {network.count_params():,} parameters.")
+
+
+def _models():
+    from efficientnetv2_tf.training.family import family_rows, family_table
+    from efficientnetv2_tf.training.hparams import ConfigError
+    from efficientnetv2_tf.training.pictures import draw_family
+
+    output = pathlib.Path(FLAGS.output or "models.png")
+    if output.suffix != ".png":
+        raise ConfigError(f"--output should end in .png. Received: {output}")
+    rows, console = family_rows(), _console()
+    console.print(family_table(rows))
+    draw_family(rows, output)
+    console.print(f"Wrote {output}")
 
 
 def _configure():
@@ -129,10 +183,11 @@ def _expected_errors():
 
     errors = [ConfigError, DataError, OSError]
     if "tensorflow" in sys.modules:
+        from efficientnetv2_tf.networks.weights import WeightsError
         from efficientnetv2_tf.training.callbacks import NonFiniteLossError
         from efficientnetv2_tf.training.checkpoint import CheckpointError
 
-        errors += [NonFiniteLossError, CheckpointError]
+        errors += [NonFiniteLossError, CheckpointError, WeightsError]
     return tuple(errors)
 
 

@@ -87,3 +87,73 @@ def draw_augmentation(columns, titles, path, title):
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
     pyplot.close(figure)
+
+
+def draw_family(rows, path):
+    """Draws parameters and multiply-adds of the networks against their published accuracy.
+
+    Args:
+        rows: `FamilyRow`s; those without a published top-1 are left out, and at least one must have one.
+        path: of the PNG to write.
+
+    Raises:
+        ValueError: no row has a published top-1.
+    """
+    drawn = [row for row in rows if row.published_top1 is not None]
+    if not drawn:
+        raise ValueError("`rows` should hold at least one network with a published top-1. Received none.")
+    pyplot = _pyplot()
+    from matplotlib import ticker
+
+    figure, axes = pyplot.subplots(1, 2, sharey=True, figsize=(9, 4), layout="constrained")
+    for axis, label, amount in (
+        (axes[0], "parameters [million]", lambda row: row.parameters / 1e6),
+        (axes[1], "multiply-adds of one image [billion]", lambda row: row.multiply_adds / 1e9),
+    ):
+        _draw_against_top1(axis, drawn, amount)
+        axis.set_xscale("log")
+        axis.set_xlabel(label)
+        # Plain numbers: nobody reads 2 x 10^1 as a number of parameters.
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+        axis.margins(x=0.12, y=0.1)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("ImageNet top-1, as published [%]")
+    axes[0].legend(loc="lower right")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=200)
+    pyplot.close(figure)
+
+
+def _draw_against_top1(axis, rows, amount):
+    """One line for each preprocessing, which tells networks scaled from S from those scaled from B0."""
+    styles = {"v2": ("o-", "tab:blue"), "v1": ("s--", "tab:orange")}
+    for preprocessing, (style, color) in styles.items():
+        own = sorted((row for row in rows if row.preprocessing == preprocessing), key=amount)
+        if not own:
+            continue
+        names = ", ".join(_short_name(row) for row in own)
+        axis.plot(
+            [amount(row) for row in own],
+            [row.published_top1 for row in own],
+            style,
+            color=color,
+            markersize=5,
+            label=f"EfficientNetV2-{names}",
+        )
+        for row in own:
+            # To the upper left the rising lines leave room.
+            axis.annotate(
+                _short_name(row),
+                (amount(row), row.published_top1),
+                xytext=(-5, 4),
+                textcoords="offset points",
+                ha="right",
+                color=color,
+            )
+
+
+def _short_name(row):
+    """ "S" from "efficientnetv2-s"."""
+    return row.name.rsplit("-", 1)[1].upper()
