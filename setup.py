@@ -31,7 +31,9 @@ setuptools.setup(
         "wrapt",  # registers our layers when Keras is imported, so that importing us need not; TensorFlow needs it too
     ],
     extras_require={
-        "test": ["pytest", "ruff", "jax"],  # jax: the networks run on Keras' JAX backend as well
+        # jax: the networks run on Keras' JAX backend as well; safetensors: as in `weights`
+        "test": ["pytest", "ruff", "jax", "safetensors"],
+        "weights": ["safetensors", "torch"],  # reading timm's state dicts
         "tensorboard": ["tensorboard"],  # to look at what a training logs
     },
 )

@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 _HOME = {
     "get_model": "efficientnetv2_tf.networks.model",
     "EfficientNet": "efficientnetv2_tf.networks.model",
+    "load_weights": "efficientnetv2_tf.networks.weights",
+    "save_official_checkpoint": "efficientnetv2_tf.networks.weights",
     "list_models": "efficientnetv2_tf.networks.variants",
     "MBConv": "efficientnetv2_tf.networks.layers",
     "FusedMBConv": "efficientnetv2_tf.networks.layers",

@@ -59,7 +59,7 @@ def main(argv):
     try:
         {"train": _train, "eval": _evaluate, "plan": _plan, "import": _import, "models": _models}[FLAGS.mode]()
     except KeyboardInterrupt:
-        _fail("Interrupted. The same command with the same --model_dir goes on from the last checkpoint.", code=130)
+        _fail("Interrupted.", code=130)
     except _expected_errors() as error:
         _fail(str(error))
 
@@ -70,10 +70,8 @@ def _train():
     _show_plan(config, console)
     _load_tensorflow(config, console)
     from efficientnetv2_tf.training import trainer
-    from efficientnetv2_tf.training.run_folder import RunFolder
 
-    folder = RunFolder(pathlib.Path(FLAGS.model_dir)) if FLAGS.model_dir else None
-    trainer.train(config, folder, console=console)
+    trainer.train(config, FLAGS.model_dir, console=console)
 
 
 def _evaluate():
@@ -82,11 +80,15 @@ def _evaluate():
 
     if not FLAGS.model_dir:
         raise ConfigError("--mode=eval needs --model_dir, the folder of a training.")
-    folder, console = RunFolder(pathlib.Path(FLAGS.model_dir)), _console()
-    _load_tensorflow(folder.read_config(), console)
+    if FLAGS.model or FLAGS.dataset or FLAGS.hparams:
+        raise ConfigError(
+            "--mode=eval evaluates a training with its own configuration: leave --model, --dataset and --hparams out."
+        )
+    console = _console()
+    _load_tensorflow(RunFolder(pathlib.Path(FLAGS.model_dir)).read_config(), console)
     from efficientnetv2_tf.training import trainer
 
-    trainer.evaluate(folder, console=console)
+    trainer.evaluate(FLAGS.model_dir, data_dir=FLAGS.data_dir, console=console)
 
 
 def _plan():
@@ -135,19 +137,16 @@ def _models():
 
 def _configure():
     """The configuration that the flags ask for; every mistake in them is found here, before TensorFlow loads."""
-    from efficientnetv2_tf.data.sources import check_source_name
-    from efficientnetv2_tf.training.recipes import load_config
+    from efficientnetv2_tf.data.sources import check_source_name, list_sources
+    from efficientnetv2_tf.training.recipes import is_override, load_config
     from efficientnetv2_tf.training.release_keys import recipe_for_dataset
 
-    recipes = [item for item in FLAGS.hparams if "=" not in item]
-    recipe = recipes[0] if recipes else recipe_for_dataset(FLAGS.dataset or "digits")
-    overrides = list(FLAGS.hparams)
-    if recipes:
-        overrides.remove(recipe)
-    dataset = FLAGS.dataset
-    if dataset and recipe_for_dataset(dataset):  # a name of the release's, such as Cifar10Ft
+    dataset, recipe = FLAGS.dataset, None
+    if all(is_override(item) for item in FLAGS.hparams):
+        recipe = recipe_for_dataset(dataset or "digits")
+    if dataset and dataset not in list_sources() and recipe_for_dataset(dataset):  # the release's, such as Cifar10Ft
         dataset = load_config(recipe_for_dataset(dataset)).data.dataset
-    config = load_config(recipe, overrides, model=FLAGS.model, dataset=dataset, data_dir=FLAGS.data_dir)
+    config = load_config(recipe, FLAGS.hparams, model=FLAGS.model, dataset=dataset, data_dir=FLAGS.data_dir)
     if FLAGS.mode == "train":
         check_source_name(config.data.dataset)
     return config

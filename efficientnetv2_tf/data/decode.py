@@ -97,18 +97,22 @@ def _centre(image, image_size, *, rounding_up):
     return image[top : top + side, left : left + side]
 
 
-def preprocess_eval(image_bytes, image_size, style):
+def preprocess_eval(image_bytes, image_size, style, *, crop=True):
     """The release's evaluation preprocessing, from bytes to the network's input.
+
+    A training writes what it used into config.yaml: data.eval_image_size, data.preprocessing, and data.crop, where
+    "none" is `crop=False`.
 
     Args:
         image_bytes: string scalar, an encoded picture.
         image_size: side in pixels.
         style: "v2" (S, M, L, XL), "v1" (B0-B3 and EfficientNet V1) or "finetune".
+        crop: False looks at the whole picture, as after a training with `data.crop: none`.
 
     Returns:
         float32 [image_size, image_size, 3], normalised.
     """
-    return normalize(resize_for_eval(decode(image_bytes), image_size, style), style)
+    return normalize(resize_for_eval(decode(image_bytes), image_size, style, crop=crop), style)
 
 
 def random_crop(image, seed, style):

@@ -77,8 +77,8 @@ def eval_dataset(source, config, *, image_size, batch_size, style):
     """
 
     def prepare(image, label):
-        image = decode.resize_for_eval(decode.decode(image), image_size, style, crop=config.crop != "none")
-        return decode.normalize(image, style), _label(label, source)
+        image = decode.preprocess_eval(image, image_size, style, crop=config.crop != "none")
+        return image, _label(label, source)
 
     return _without_autotune(_parallel(source.eval(), prepare).batch(batch_size))
 

@@ -99,9 +99,12 @@ def check_source_name(name):
 
 
 def _unknown(name):
+    if name in ("imagenet", "imagenet21k") or name.startswith(("folder:", "tfrecord:")):
+        return f"The data set {name!r} cannot be read yet. What can: {', '.join(list_sources())}, tfds:NAME."
     near = difflib.get_close_matches(name, list_sources(), n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"Unknown data set {name!r}.{hint} Available: {', '.join(list_sources())}, tfds:NAME."
+    available = f"{', '.join(list_sources())}, or any of TensorFlow Datasets as tfds:NAME"
+    return f"Unknown data set {name!r}.{hint} Available: {available}."
 
 
 def _builder(tfds_name, data_dir):

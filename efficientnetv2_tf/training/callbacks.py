@@ -139,6 +139,13 @@ class MetricsLog(keras.callbacks.Callback):
             self._writer = None
 
     def _write_events(self, step, values):
+        try:
+            self._write(step, values)
+        except tf.errors.OpError as error:
+            message = f"Could not write TensorBoard's events into {self._tensorboard_dir}: {error.message}"
+            raise OSError(message) from error
+
+    def _write(self, step, values):
         self._writer = self._writer or tf.summary.create_file_writer(self._tensorboard_dir)
         # tf.summary.scalar needs the tensorboard package; what it writes is this.
         metadata = tf.compat.v1.SummaryMetadata(

@@ -64,7 +64,7 @@ class Checkpoints:
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise CheckpointError(
                 f"Could not write a checkpoint into {self.folder}: {_reason(error)}. Is the disk full or read-only? "
-                + (f"The newest one there is {older}; the same command goes on from it." if older else "")
+                + (f"The newest one is {older}; a restart goes on from it." if older else "There is no older one.")
             ) from error
 
     def _refuse_non_finite(self):

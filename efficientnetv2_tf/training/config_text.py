@@ -98,7 +98,7 @@ def parse_overrides(text):
         if not equals or not key:
             raise ConfigError(
                 f"expected KEY=VALUE pairs separated by commas, such as train.epochs=20,data.batch_size=64 "
-                f"(lists in brackets: [5,15]). Received: {item!r}."
+                f"(lists in brackets: [5,15]; a recipe needs an item of its own). Received: {item!r}."
             )
         overrides.pop(key, None)  # so that the last of two counts, also in order
         overrides[key] = _parse_value(value)

@@ -56,6 +56,27 @@ def _buildable(blocks):
     return blocks
 
 
+def _among(kind, known):
+    """A validator of names."""
+
+    def check(names):
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in known:
+                raise _value_error(f"{kind} among {', '.join(known)}", f"{name!r} is not")
+        return names
+
+    return pydantic.AfterValidator(check)
+
+
+# What Keras knows by name and a network can be trained with; the tests compare both lists with their origin.
+ACTIVATIONS = (
+    "silu", "swish", "relu", "relu6", "gelu", "elu", "selu", "celu", "mish", "hard_silu", "hard_swish", "leaky_relu",
+    "softplus", "tanh", "sigmoid",
+)  # fmt: skip
+OPERATIONS = (
+    "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast",
+    "Brightness", "Sharpness", "ShearX", "ShearY", "Cutout", "TranslateX", "TranslateY",
+)  # fmt: skip
 Count = Annotated[int, Field(ge=1)]
 CountOrOff = Annotated[int, Field(ge=0)]  # 0 is off
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share or probability; 0 is off
@@ -85,7 +106,7 @@ class ModelConfig(_Frozen):
     feature_size: Count | None = None  # channels of the last convolution, before width_coefficient
     dropout_rate: Rate | None = None  # before the classifier; progressive.dropout, where given, replaces it
     drop_connect_rate: Rate = 0.2  # stochastic depth; block i of n is skipped with probability rate * i / n
-    activation: str = "silu"  # the name of a Keras activation
+    activation: Annotated[str, _among("the name of an activation", ACTIVATIONS)] = "silu"
     # release: uniform +-1/sqrt(classes), made for 1,000 of them; with few classes its logits begin far from 0
     classifier_initializer: Literal["release", "zeros"] = "release"
 
@@ -107,7 +128,7 @@ class DataConfig(_Frozen):
     flip: bool = True  # left and right, with probability 1/2
     augment: Literal["none", "randaugment", "autoaugment", "erase"] = "randaugment"
     randaugment_layers: CountOrOff = 2  # operations an image
-    randaugment_exclude: Strings = ()  # operations never drawn, such as Invert
+    randaugment_exclude: Annotated[Strings, _among("operations", OPERATIONS)] = ()  # never drawn, such as Invert
     randaugment_scale_pixels: bool = False  # scale lengths given in pixels from 224 px to the image's size
     multi_label: bool = False  # several labels an image: sigmoid loss
     shuffle_buffer: Count = 16384  # images

@@ -36,6 +36,8 @@ def draw_training(rows, path, title):
             label = "test, averaged weights"
             axis.plot(*zip(*tested, strict=True), "s--", color="tab:orange", markersize=5, label=label)
         axis.set_ylabel(name)
+        if name == "loss":  # an average that has hardly begun may be far off
+            axis.set_yscale("log")
         axis.legend(loc="upper right" if name == "loss" else better)
     _draw_stages(axes[2], rows)
     for axis in axes:

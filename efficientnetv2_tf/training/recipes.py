@@ -83,6 +83,11 @@ def load_config(recipe=None, overrides=(), *, model=None, dataset=None, data_dir
     return _build(layers)
 
 
+def is_override(text):
+    """Whether a text is "KEY=VALUE, ..." rather than the path or name of a recipe."""
+    return "=" in text and not os.path.isfile(text)
+
+
 def list_recipes():
     """Names of the recipes in `RECIPES_DIR`, sorted."""
     return sorted(path.stem for path in RECIPES_DIR.glob("*.yaml"))
@@ -123,7 +128,10 @@ def _file_layers(recipe, beside=None, below=()):
         raise ConfigError(f"{below[-1]}: extends: {error}" if below else str(error)) from None
     if path in below:
         raise ConfigError(f"{below[-1]}: extends {recipe!r}, which extends it in turn. Remove one `extends`.")
-    document = read_yaml(path.read_text(encoding="utf-8"), path)
+    try:
+        document = read_yaml(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no text file, but a recipe is YAML: {error}") from error
     parent, per_model = document.pop("extends", None), document.pop("per_model", None) or {}
     if not isinstance(parent, str | None):
         raise ConfigError(f"{path}: extends: expected the name of one recipe. Received: {parent!r}.")
@@ -146,7 +154,7 @@ def _file_layers(recipe, beside=None, below=()):
 def _override_layers(text):
     if not text:
         return []
-    if "=" in text and not os.path.isfile(text):
+    if is_override(text):
         return [_layer(f"override {item!r}", item) for item in split_overrides(text)]
     return _file_layers(text)
 

@@ -68,7 +68,8 @@ class RunFolder:
             config: a resolved `Config`.
 
         Raises:
-            ConfigError: the folder holds a training with another configuration; nothing is changed.
+            ConfigError: the folder holds a training with another configuration, or somebody's files of the same
+                names; nothing is changed.
             OSError: the folder cannot be written to.
         """
         if self.config.exists():
@@ -81,8 +82,21 @@ class RunFolder:
                     "--model_dir."
                 )
         else:
+            self._refuse_to_overwrite()
             with replacing(self.config) as temporary:
                 temporary.write_text(to_yaml(config), encoding="utf-8")
+
+    def _refuse_to_overwrite(self):
+        ours = (
+            self.checkpoints, self.model, self.classes, self.metrics, self.tensorboard, self.summary,
+            self.training_picture, self.augmentation_picture,
+        )  # fmt: skip
+        there = [path.name for path in ours if path.exists()]
+        if there:
+            raise ConfigError(
+                f"{self.path} has no config.yaml, but files that a training would replace: {', '.join(there)}. Choose "
+                "another --model_dir, or move them away."
+            )
 
     def read_config(self):
         """The configuration that the folder was made for.

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pathlib
 import time
 
 import keras
@@ -21,12 +22,13 @@ from efficientnetv2_tf.training.ema import MovingAverage
 from efficientnetv2_tf.training.files import replacing
 from efficientnetv2_tf.training.hparams import ConfigError, resolve
 from efficientnetv2_tf.training.optimizers import make_optimizer
-from efficientnetv2_tf.training.plan import make_plan, relative_costs, steps_per_epoch, total_epochs
+from efficientnetv2_tf.training.plan import make_plan, plan_table, relative_costs, steps_per_epoch, total_epochs
 from efficientnetv2_tf.training.progress import ProgressDisplay
-from efficientnetv2_tf.training.run_folder import new_run_folder, write_json
+from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder, write_json
 from efficientnetv2_tf.training.schedule import make_schedule
 
 _SHOWN_IMAGES = 6  # rows of augmentation.png
+_DRAWN_FROM = 64  # the first images of the data set, for them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +49,11 @@ class _Task:
 def train(config, run_folder=None, *, console=None):
     """Trains a network as configured, or goes on with a training that was interrupted.
 
+    TensorFlow is loaded by then, so `runtime.onednn` is the command line's business.
+
     Args:
         config: a `Config`.
-        run_folder: the `RunFolder` to write to; None makes a new one under ./runs.
+        run_folder: path of the folder to write to; None makes a new one under ./runs.
         console: a `rich.console.Console` for what happens; None prints to the terminal.
 
     Returns:
@@ -64,8 +68,13 @@ def train(config, run_folder=None, *, console=None):
     began = time.monotonic()
     console = console or Console()
     task = _prepare(config, console)
-    folder = run_folder or new_run_folder(task.config)
+    folder = RunFolder(pathlib.Path(run_folder)) if run_folder else new_run_folder(task.config)
     folder.claim(task.config)
+    console.print(
+        f"Writing to {folder.path}. Should it be interrupted: --mode=train --hparams={folder.config} "
+        f"--model_dir={folder.path} goes on.",
+        soft_wrap=True,
+    )
     keras.utils.set_random_seed(task.config.runtime.seed)
     controls = StageControls(task.plan[0])
     console.print(f"Building {task.config.model.name} for {task.source.num_classes} classes ...")
@@ -74,17 +83,18 @@ def train(config, run_folder=None, *, console=None):
     epoch, batch = _resume(checkpoints, task, console)
     controls.first_batch.assign(batch)
     batches = train_dataset(task.source, task.config.data, controls, style=task.style, seed=task.config.runtime.seed)
-    _draw_augmentation(task, batches, controls, folder)
+    _draw_augmentation(task, controls, folder)
     if epoch < task.epochs:
         _fit(classifier, task, batches, controls, checkpoints, (epoch, batch), folder, console)
     return _finish(classifier, task, folder, console, began)
 
 
-def evaluate(run_folder, *, console=None):
+def evaluate(run_folder, *, data_dir=None, console=None):
     """Evaluates the network that a training left in its folder, over every evaluation image once.
 
     Args:
-        run_folder: the `RunFolder`.
+        run_folder: path of the folder.
+        data_dir: where the data set lies now; None is where it was.
         console: a `rich.console.Console`; None prints to the terminal.
 
     Returns:
@@ -94,11 +104,15 @@ def evaluate(run_folder, *, console=None):
         ConfigError: the folder holds no finished training.
     """
     console = console or Console()
-    config = run_folder.read_config()
-    if not run_folder.model.exists():
-        raise ConfigError(f"{run_folder.model} was not found. Finish the training first (--mode=train).")
+    folder = RunFolder(pathlib.Path(run_folder))
+    config = folder.read_config()
+    if not folder.model.exists():
+        raise ConfigError(f"{folder.model} was not found. Finish the training first (--mode=train).")
+    if data_dir:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"data_dir": str(data_dir)})})
     task = _prepare(config, console)
-    network = keras.models.load_model(run_folder.model, compile=False)
+    with _dtype_policy(_precision(config.runtime.mixed_precision)):  # a .keras file of ours does not keep it
+        network = keras.models.load_model(folder.model, compile=False)
     classifier = Classifier(network, multi_label=config.data.multi_label)
     classifier.compile(jit_compile=False)
     results = classifier.evaluate(_eval_batches(task), verbose=0, return_dict=True)
@@ -130,7 +144,13 @@ def _prepare(config, console):
             f"data.batch_size: expected at most the {source.num_train} training images of {source.name!r}. "
             f"Received: {data.batch_size}"
         )
-    return _Task(config, source, steps_per_epoch(config), total_epochs(config), make_plan(config))
+    task = _Task(config, source, steps_per_epoch(config), total_epochs(config), make_plan(config))
+    if task.epochs != config.train.epochs:
+        console.print(
+            f"train.min_steps={config.train.min_steps} makes it {task.epochs} epochs of {task.steps_per_epoch} steps:"
+        )
+        console.print(plan_table(config, task.plan))
+    return task
 
 
 def _build_classifier(task):
@@ -289,17 +309,21 @@ def _finish(classifier, task, folder, console, began):
     return summary
 
 
-def _draw_augmentation(task, batches, controls, folder):
-    """The first training pictures as each stage's pipeline gives them."""
+def _draw_augmentation(task, controls, folder):
+    """A few training pictures as each stage's pipeline gives them."""
     if folder.augmentation_picture.exists():
         return
+    number = min(_SHOWN_IMAGES, task.source.num_train)
+    few = {"batch_size": number, "shuffle_buffer": _DRAWN_FROM, "cache": "none"}
+    data = task.config.data.model_copy(update=few)
+    batches = train_dataset(task.source, data, controls, style=task.style, seed=task.config.runtime.seed)
     columns, titles = [], []
     position = int(controls.first_batch.numpy())
     controls.first_batch.assign(0)
     for stage in task.plan:
         controls.assign(stage, epoch=0)  # the same epoch, so that every column has the same pictures
         images, _ = next(iter(batches))
-        columns.append(_as_pictures(images[:_SHOWN_IMAGES].numpy()))
+        columns.append(_as_pictures(images.numpy()))
         titles.append(
             f"stage {stage.index + 1}\n{stage.image_size} px, magnitude {stage.magnitude:.2g}\n"
             f"mixup {stage.mixup_alpha:.2g}, cutmix {stage.cutmix_alpha:.2g}"

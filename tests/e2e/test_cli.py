@@ -162,6 +162,9 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
         (["--hparams=train.epochs=ten"], "train.epochs"),
         (["--hparams=progressive.image_size=[8,16]"], "progressive.image_size"),
         (["--hparams=nowhere"], "testing"),
+        (["--hparams=model.activation=foo"], "model.activation"),
+        (["--hparams=data.randaugment_exclude=[Foo]"], "data.randaugment_exclude"),
+        (["--dataset=imagenet"], "cannot be read yet"),
     ],
 )
 def test_mistakes_are_explained_before_tensorflow_loads(flags, expected, tmp_path):
@@ -179,6 +182,29 @@ def test_unwritable_folder_and_too_large_batch_are_explained(tmp_path):
     assert "Traceback" not in process.stderr
     process = run("--mode=train", RECIPE, "--hparams=data.batch_size=2000", check=False, cwd=tmp_path)
     assert process.returncode == 1 and "1437" in process.stderr and "data.batch_size" in process.stderr
+
+
+@pytest.mark.parametrize("name", ["imagenet2012", "cifar10", "tfds:mnist"])
+def test_every_data_set_keeps_its_name(name):
+    assert f"on {name}: " in run("--mode=plan", f"--dataset={name}", "--hparams=testing").stdout
+
+
+def test_later_items_win_recipes_too():
+    assert "2 epochs" in run("--mode=plan", "--hparams=train.epochs=4", "--hparams=testing").stdout
+    assert "4 epochs" in run("--mode=plan", "--hparams=testing", "--hparams=train.epochs=4").stdout
+
+
+def test_evaluation_refuses_another_configuration(tmp_path):
+    process = run("--mode=eval", f"--model_dir={tmp_path}", "--hparams=data.eval_image_size=64", check=False)
+    assert process.returncode == 1 and "leave --model, --dataset and --hparams out" in process.stderr
+
+
+def test_files_of_somebody_else_are_not_replaced(tmp_path):
+    (tmp_path / "model.keras").write_text("mine")
+    process = run("--mode=train", RECIPE, f"--model_dir={tmp_path}", check=False)
+    assert process.returncode == 1 and "model.keras" in process.stderr and "another --model_dir" in process.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+    assert (tmp_path / "model.keras").read_text() == "mine"
 
 
 def test_plan_prints_the_table():

@@ -14,7 +14,8 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 MODELS = sorted(path.stem for path in REFERENCE.glob("*.npz"))
 LARGE = ("efficientnetv2-l",)
 # With the reference's weights EfficientNetV2-L doubles rounding errors block by block from stage 4 on: there an image
-# changed by 1e-7 gives other logits, from this code and from the release's. Up to there it is compared like the others.
+# changed by 1e-7 gives other logits from our code (the release's was not measured). Up to there it is compared like
+# the others.
 TOLERANCES = {"efficientnetv2-l": {4: 0.05, 5: None, "logits": None}}  # of the standard deviation; None: not at all
 
 

@@ -277,7 +277,7 @@ def test_full_disk(make_linear, three):
         checkpoints.save(4)
     message = str(caught.value)
     assert f"Could not write a checkpoint into {three}" in message
-    assert f"The newest one there is {three}/ckpt-3" in message
+    assert f"The newest one is {three}/ckpt-3" in message
     assert {name: (three / name).read_bytes() for name in before} == before
     assert Checkpoints(three, make_linear()).restore() == (3, 0)
     checkpoints.save(4)  # there is room again

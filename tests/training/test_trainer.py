@@ -1,0 +1,86 @@
+"""The real trainer in this process: what its step receives, how often it is traced, what a restart does."""
+
+import csv
+import io
+
+import pytest
+import rich.console
+import tensorflow as tf
+
+from efficientnetv2_tf.training import trainer
+from efficientnetv2_tf.training.classifier import Classifier
+from efficientnetv2_tf.training.hparams import ACTIVATIONS, OPERATIONS
+from efficientnetv2_tf.training.recipes import load_config
+
+OVERRIDES = (
+    "data.batch_size=240,train.epochs=4,progressive.stages=4,progressive.image_size=[20,32],train.eval_every_epochs=4"
+)
+STEPS = 1437 // 240
+
+
+def console():
+    return rich.console.Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the training steps received: {"traces": number, "sizes": [side of each step's images]}."""
+    record = {"traces": 0, "sizes": []}
+    original = Classifier._train_step
+
+    def step(self, images, labels):
+        record["traces"] += 1
+
+        def note(size):
+            record["sizes"].append(int(size))
+            return size
+
+        size = tf.py_function(note, [tf.shape(images)[1]], tf.int32)
+        with tf.control_dependencies([size]):
+            return original(self, tf.identity(images), labels)
+
+    monkeypatch.setattr(Classifier, "_train_step", step)
+    return record
+
+
+@pytest.mark.slow
+def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path):
+    summary = trainer.train(load_config("testing", OVERRIDES), tmp_path / "run", console=console())
+    assert seen["sizes"] == [20] * STEPS + [24] * STEPS + [28] * STEPS + [32] * STEPS
+    assert 1 <= seen["traces"] <= 2
+    assert summary["steps"] == 4 * STEPS
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert [row["image_size"] for row in rows] == ["20", "24", "28", "32"]
+
+
+@pytest.mark.slow
+def test_mixed_precision_evaluates_to_the_same_accuracy_again(tmp_path):
+    overrides = f"{OVERRIDES},runtime.mixed_precision=mixed_bfloat16"
+    summary = trainer.train(load_config("testing", overrides), str(tmp_path / "run"), console=console())
+    results = trainer.evaluate(str(tmp_path / "run"), console=console())
+    assert results["accuracy"] == summary["test_accuracy"]
+    assert results["images"] == 360
+
+
+@pytest.mark.slow
+def test_preprocessing_of_the_documentation_gives_the_accuracy(tmp_path):
+    import keras
+
+    from efficientnetv2_tf.data.decode import preprocess_eval
+    from efficientnetv2_tf.data.sources import open_source
+
+    summary = trainer.train(load_config("testing", "train.epochs=3"), tmp_path / "run", console=console())
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    examples = list(open_source("digits").eval())
+    images = tf.stack([preprocess_eval(image, 32, "v2", crop=False) for image, _ in examples])
+    right = tf.argmax(model.predict(images, verbose=0), -1) == tf.stack([label for _, label in examples])
+    assert float(tf.reduce_mean(tf.cast(right, tf.float32))) == pytest.approx(summary["test_accuracy"], abs=1e-6)
+
+
+def test_names_checked_without_tensorflow_are_those_that_exist():
+    import keras
+
+    from efficientnetv2_tf.data.image_ops import OP_NAMES
+
+    assert sorted(OPERATIONS) == sorted(OP_NAMES)
+    assert all(callable(keras.activations.get(name)) for name in ACTIVATIONS)
