@@ -204,8 +204,10 @@ def get_model(
         (8, 10)
     """
     variant = get_variant(name)
-    if include_top and num_classes < 1:
-        raise ValueError(f"`num_classes` should be at least 1. Received: num_classes={num_classes}")
+    counts = {"feature_size": feature_size, "image_size": image_size, "in_channels": in_channels}
+    for key, value in {**counts, "num_classes": num_classes if include_top else None}.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"`{key}` should be a whole number of at least 1. Received: {key}={value!r}")
 
     def own(value, default):
         return default if value is None else value

@@ -140,5 +140,5 @@ def _check_plan(epochs, stages, image_size, ramp):
 
 
 def _check_pair(name, pair, low, high):
-    if len(pair) != 2 or not all(low <= value <= high for value in pair):
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(low <= value <= high for value in pair):
         raise ValueError(f"`{name}` should be a pair (first, last) within {low}..{high}. Received: {name}={pair}")

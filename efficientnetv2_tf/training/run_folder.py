@@ -29,6 +29,7 @@ class RunFolder:
 
     @property
     def checkpoints(self):
+        """Folder of the checkpoints, the newest few."""
         return self.path / "checkpoints"
 
     @property
@@ -43,22 +44,27 @@ class RunFolder:
 
     @property
     def metrics(self):
+        """Every epoch's values, as CSV."""
         return self.path / "metrics.csv"
 
     @property
     def tensorboard(self):
+        """Folder of the same values as TensorBoard's event files."""
         return self.path / "tensorboard"
 
     @property
     def summary(self):
+        """Accuracies, times and versions, as JSON."""
         return self.path / "summary.json"
 
     @property
     def training_picture(self):
+        """Loss and accuracy over the epochs, with the stages beside them."""
         return self.path / "training.png"
 
     @property
     def augmentation_picture(self):
+        """The same pictures as each stage's pipeline gives them."""
         return self.path / "augmentation.png"
 
     def claim(self, config):

@@ -156,7 +156,10 @@ class TestArguments:
         [
             ({"name": "efficientnetv2-q"}, "Unknown model 'efficientnetv2-q'. Did you mean efficientnetv2-"),
             ({"name": "testin"}, "Did you mean testing"),
-            ({"num_classes": 0}, "`num_classes` should be at least 1. Received: num_classes=0"),
+            ({"num_classes": 0}, "`num_classes` should be a whole number of at least 1. Received: num_classes=0"),
+            ({"num_classes": "10"}, "`num_classes` should be a whole number of at least 1. Received: num_classes='10'"),
+            ({"feature_size": -5}, "`feature_size` should be a whole number of at least 1"),
+            ({"image_size": 0}, "`image_size` should be a whole number of at least 1"),
             ({"pooling": "sum", "include_top": False}, "`pooling` should be None or one of .*'avg', 'max'"),
             ({"dropout_rate": 1.0}, r"`rate` should be in \[0, 1\)"),
             ({"width_coefficient": 0}, "`width_coefficient` should be above 0"),
