@@ -433,7 +433,7 @@ class TestArguments:
         path = save(source, "weights.h5", tmp_path).rename(tmp_path / "weights")
         load_weights(target, path, source="keras")
         assert_same(target, source)
-        with pytest.raises(WeightsError, match="weights cannot be read as a PyTorch state dict|needs torch: pip install"):
+        with pytest.raises(WeightsError, match=r"cannot be read as a PyTorch state dict|needs torch"):
             load_weights(target, path, source="timm")
         with pytest.raises(ValueError, match=r"`source` should be auto, official, keras, timm\. Received"):
             load_weights(target, path, source="onnx")
