@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "efficientnetv2_tf/__init_
 setuptools.setup(
     name="efficientnetv2_tf",
     version=VERSION,
-    description="EfficientNetV2 for TensorFlow: progressive learning, fine-tuning, TF Serving and TFLite.",
+    description="EfficientNetV2 for TensorFlow and Keras 3, trained with progressive learning.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
