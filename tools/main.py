@@ -61,7 +61,8 @@ def main(argv):
     except KeyboardInterrupt:
         _fail("Interrupted.", code=130)
     except _expected_errors() as error:
-        _fail(str(error))
+        hint = " Choose a --model_dir that can be written to, or free some space." if isinstance(error, OSError) else ""
+        _fail(f"{error}{hint}")
 
 
 def _train():
