@@ -1,10 +1,10 @@
 """The command line: trains, evaluates, plans, imports weights and shows the family.
 
-    python tools/main.py --mode=train --model=efficientnetv2-s
-    python tools/main.py --mode=eval --model_dir=runs/...
-    python tools/main.py --mode=plan --hparams=paper --model=efficientnetv2-m
-    python tools/main.py --mode=import --model=efficientnetv2-s --weights=efficientnetv2-s.tgz --output=s.keras
-    python tools/main.py --mode=models
+python tools/main.py --mode=train --model=efficientnetv2-s
+python tools/main.py --mode=eval --model_dir=runs/...
+python tools/main.py --mode=plan --hparams=paper --model=efficientnetv2-m
+python tools/main.py --mode=import --model=efficientnetv2-s --weights=efficientnetv2-s.tgz --output=s.keras
+python tools/main.py --mode=models
 """
 
 import pathlib
@@ -16,17 +16,19 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "eval", "plan", "import", "models"],
-    "train: trains a network, or goes on with an interrupted training. eval: evaluates what a training left in "
-    "--model_dir. plan: prints the stages of a recipe, without building anything. import: reads --weights and writes "
-    "the network with them to --output. models: prints the family as a table, and draws it to --output.",
+    ["train", "traineval", "eval", "plan", "preview", "import", "models"],
+    "train: trains a network, or goes on with an interrupted training (traineval: the official release's name for it). "
+    "eval: evaluates what a training left in --model_dir. plan: prints the stages of a recipe, without building "
+    "anything. preview: draws what each stage trains on, to --output. import: reads --weights and writes the network "
+    "with them to --output. models: prints the family as a table, and draws it to --output.",
 )
 flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Default: the recipe's.")
 flags.DEFINE_string(
     "dataset",
     None,
-    "digits (needs no download), cifar10, cifar100, flowers102, tf_flowers, cars196, imagenet2012, or tfds:NAME. "
-    "Chooses the recipe of the same name where --hparams names none.",
+    "digits (needs no download), folder:PATH (your own pictures, one folder a class), tfds:NAME, tfrecord:GLOB, "
+    "imagenet and imagenet21k (TFRecords in --data_dir), cifar10, cifar100, flowers102, tf_flowers, cars196 or "
+    "imagenet2012. Chooses the recipe of the same name, or own_images, where --hparams names none.",
 )
 flags.DEFINE_multi_string(
     "hparams",
@@ -40,24 +42,44 @@ flags.DEFINE_string(
     "weights",
     None,
     "For --mode=import: an official checkpoint (prefix, folder or .tgz), a Keras file (.h5, .weights.h5, .keras) of "
-    "keras.applications, keras-cv or keras-hub, or timm's .safetensors or .pth.",
+    "keras.applications, keras-cv or keras-hub, timm's .safetensors or .pth, or imagenet, imagenet21k or "
+    "imagenet21k-ft1k: the official ones, downloaded once.",
 )
 flags.DEFINE_string(
     "output",
     None,
-    "For --mode=import: the .keras file to write. For --mode=models: the .png file to draw; default: models.png.",
+    "For --mode=import: the .keras file to write. For --mode=models and preview: the .png file to draw; default: "
+    "models.png or preview.png.",
 )
 # The official release's names.
 flags.DEFINE_alias("model_name", "model")
 flags.DEFINE_alias("dataset_cfg", "dataset")
 flags.DEFINE_alias("hparam_str", "hparams")
+flags.DEFINE_alias("sweeps", "hparams")
+# Taken, so that a command line of the release runs, and reported.
+_WITHOUT_MEANING = {
+    "tpu": "TensorFlow chooses the device",
+    "tpu_job_name": "TensorFlow chooses the device",
+    "tpu_zone": "TensorFlow chooses the device",
+    "gcp_project": "TensorFlow chooses the device",
+    "eval_name": "an evaluation has no name",
+    "use_tpu": "TensorFlow chooses the device",
+    "archive_ckpt": "the averaged weights are in model.keras",
+    "export_to_tpu": "there is no Estimator any more",
+}
+for _name, _why in _WITHOUT_MEANING.items():
+    _define = flags.DEFINE_bool if _name in ("use_tpu", "archive_ckpt", "export_to_tpu") else flags.DEFINE_string
+    _define(_name, None, f"The official release's; ignored: {_why}.")
 
 
 def main(argv):
     if argv[1:]:
         raise app.UsageError(f"Arguments that are no flags: {' '.join(argv[1:])}")
+    for name, why in _WITHOUT_MEANING.items():
+        if FLAGS[name].present:
+            print(f"ignored: --{name} ({why})", file=sys.stderr)
     try:
-        {"train": _train, "eval": _evaluate, "plan": _plan, "import": _import, "models": _models}[FLAGS.mode]()
+        _MODES[FLAGS.mode]()
     except KeyboardInterrupt:
         _fail("Interrupted.", code=130)
     except _expected_errors() as error:
@@ -96,8 +118,16 @@ def _plan():
     _show_plan(_configure(), _console())
 
 
+def _preview():
+    config, output, console = _configure(), _picture("preview.png"), _console()
+    _load_tensorflow(config, console)
+    from efficientnetv2_tf.training.preview import preview
+
+    preview(config, output, console=console)
+
+
 def _import():
-    from efficientnetv2_tf.training.files import replacing
+    from efficientnetv2_tf.files import replacing
     from efficientnetv2_tf.training.hparams import ConfigError
     from efficientnetv2_tf.training.recipes import load_config
 
@@ -110,13 +140,22 @@ def _import():
     config, console = load_config(None, FLAGS.hparams, model=FLAGS.model), _console()
     _load_tensorflow(config, console)
     from efficientnetv2_tf.networks.model import get_model
+    from efficientnetv2_tf.networks.pretrained import find
+    from efficientnetv2_tf.networks.pretrained_files import fetch
     from efficientnetv2_tf.networks.weights import count_classes, load_weights
 
+    known = find(config.model.name, FLAGS.weights)
+    weights = fetch(known) if known else FLAGS.weights
     sizes = config.model.model_dump()
     # As many classes as the file has, so that its classifier comes along.
-    sizes["num_classes"] = sizes["num_classes"] or count_classes(FLAGS.weights)
-    network = get_model(sizes.pop("name"), include_top=sizes["num_classes"] is not None, **sizes)
-    console.print(str(load_weights(network, FLAGS.weights)), markup=False)
+    sizes["num_classes"] = sizes["num_classes"] or count_classes(weights)
+    network = get_model(
+        sizes.pop("name"),
+        include_top=sizes["num_classes"] is not None,
+        preprocessing=config.data.preprocessing or (known and known.preprocessing),
+        **sizes,
+    )
+    console.print(str(load_weights(network, weights)), markup=False)
     with replacing(output) as temporary:
         network.save(temporary)
     console.print(f"Wrote {output}: {network.name}, {network.count_params():,} parameters.")
@@ -124,32 +163,42 @@ def _import():
 
 def _models():
     from efficientnetv2_tf.training.family import family_rows, family_table
-    from efficientnetv2_tf.training.hparams import ConfigError
     from efficientnetv2_tf.training.pictures import draw_family
 
-    output = pathlib.Path(FLAGS.output or "models.png")
-    if output.suffix != ".png":
-        raise ConfigError(f"--output should end in .png. Received: {output}")
+    output = _picture("models.png")
     rows, console = family_rows(), _console()
     console.print(family_table(rows))
     draw_family(rows, output)
     console.print(f"Wrote {output}")
 
 
+def _picture(default):
+    """The .png file to write."""
+    from efficientnetv2_tf.training.hparams import ConfigError
+
+    output = pathlib.Path(FLAGS.output or default)
+    if output.suffix != ".png":
+        raise ConfigError(f"--output should end in .png. Received: {output}")
+    return output
+
+
 def _configure():
     """The configuration that the flags ask for; every mistake in them is found here, before TensorFlow loads."""
-    from efficientnetv2_tf.data.sources import check_source_name, list_sources
+    from efficientnetv2_tf.data.sources import check_source, list_sources
     from efficientnetv2_tf.training.recipes import is_override, load_config
     from efficientnetv2_tf.training.release_keys import recipe_for_dataset
 
     dataset, recipe = FLAGS.dataset, None
-    if all(is_override(item) for item in FLAGS.hparams):
+    known = not dataset or ":" in dataset or dataset in list_sources()
+    release_name = None if known else recipe_for_dataset(dataset)  # of Cifar10Ft and the like
+    # Under the release's names a YAML file goes over the data set's values, as there.
+    if release_name or all(not item.strip() or is_override(item) for item in FLAGS.hparams):
         recipe = recipe_for_dataset(dataset or "digits")
-    if dataset and dataset not in list_sources() and recipe_for_dataset(dataset):  # the release's, such as Cifar10Ft
-        dataset = load_config(recipe_for_dataset(dataset)).data.dataset
+    if release_name:
+        dataset = load_config(release_name).data.dataset
     config = load_config(recipe, FLAGS.hparams, model=FLAGS.model, dataset=dataset, data_dir=FLAGS.data_dir)
-    if FLAGS.mode == "train":
-        check_source_name(config.data.dataset)
+    if FLAGS.mode != "plan":
+        check_source(config.data.dataset, config.data.data_dir)
     return config
 
 
@@ -179,16 +228,27 @@ def _console():
 def _expected_errors():
     """The errors whose message says all; others are ours, and keep their traceback."""
     from efficientnetv2_tf.data.sources import DataError
+    from efficientnetv2_tf.networks.weight_file import WeightsError
     from efficientnetv2_tf.training.hparams import ConfigError
 
-    errors = [ConfigError, DataError, OSError]
+    errors = [ConfigError, DataError, WeightsError, OSError]
     if "tensorflow" in sys.modules:
-        from efficientnetv2_tf.networks.weights import WeightsError
         from efficientnetv2_tf.training.callbacks import NonFiniteLossError
         from efficientnetv2_tf.training.checkpoint import CheckpointError
 
-        errors += [NonFiniteLossError, CheckpointError, WeightsError]
+        errors += [NonFiniteLossError, CheckpointError]
     return tuple(errors)
+
+
+_MODES = {
+    "train": _train,
+    "traineval": _train,
+    "eval": _evaluate,
+    "plan": _plan,
+    "preview": _preview,
+    "import": _import,
+    "models": _models,
+}
 
 
 def _fail(message, code=1):

@@ -5,17 +5,22 @@ import os
 import tensorflow as tf
 
 from efficientnetv2_tf.data import augment, decode, mixing
+from efficientnetv2_tf.data.bad_images import BadImages, usable
+from efficientnetv2_tf.data.cache import cached
 
 _MIXING = 1  # folded into an example's seed where a batch needs one of its own
 _PREFETCH = 2  # batches
 
 
-def train_dataset(source, config, controls, *, style, seed):
+def train_dataset(source, config, controls, *, style, seed, shard=(0, 1), bad_images=None):
     """One epoch of training batches; every new iterator reads `controls` anew.
 
-    The order is shuffled by (seed, epoch), each picture is cropped and augmented by (seed, epoch, its number in the
-    data set), so the same run gives the same batches anywhere, epochs differ, and after a restart
-    `controls.first_batch` leaves out just what was trained on.
+    The order is shuffled by (seed, epoch), each picture is cropped and augmented by (seed, epoch, its key in the data
+    set), so the same run gives the same batches anywhere, epochs differ, and after a restart `controls.first_batch`
+    leaves out just what was trained on.
+
+    Bad images are dropped. So that every epoch and every shard has its number of batches, the first pictures
+    of the data set come once more at the end where it falls short.
 
     Args:
         source: a `Source`.
@@ -23,33 +28,34 @@ def train_dataset(source, config, controls, *, style, seed):
         controls: the `StageControls` with image size, magnitude, alphas and epoch.
         style: preprocessing, one of `decode.STYLES`.
         seed: of the run.
+        shard: (index, number) of the input pipelines that share the work, each with its part of the global batch.
+        bad_images: a `BadImages`; None makes one as configured.
 
     Returns:
-        A finite `tf.data.Dataset` of (images: float32 [batch, size, size, 3], labels: float32 [batch, classes]).
-        A last batch that is not full is left out.
+        A finite `tf.data.Dataset` of (images: float32 [batch / shards, size, size, 3], labels: float32 [batch / shards,
+        classes]), `source.train.count // batch` of them less `controls.first_batch`.
 
     Raises:
-        ValueError: the batch is larger than the data set.
+        ValueError: the batch is larger than the data set, or cannot be shared out evenly.
     """
-    if config.batch_size > source.num_train:
-        raise ValueError(
-            f"data.batch_size: expected at most the {source.num_train} training images of {source.name!r}. "
-            f"Received: {config.batch_size}"
-        )
-    examples = source.train().enumerate()
-    if config.cache == "memory":
-        examples = examples.cache()
+    _check_batch(config, source, shard)
+    split = cached(source.train, config.cache, config.cache_dir, shard)
+    bad_images = bad_images or _bad_images(config)
+    batch_size = config.batch_size // shard[1]
 
-    def shuffled(_):
+    @tf.autograph.experimental.do_not_convert
+    def order(_):
         epoch_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), controls.epoch)
-        order = _shuffled(examples, config.shuffle_buffer, epoch_seed)
-        return order.skip(controls.first_batch * config.batch_size)
+        # Names are light, so all of them are shuffled; of pictures, as many as are to be held in memory.
+        buffer_size = split.count if split.named_items else config.shuffle_buffer
+        examples = _shuffled(split.open(shard, epoch_seed), buffer_size, epoch_seed)
+        examples = _without(bad_images.known("train"), examples.concatenate(split.open(shard)))
+        return examples.skip(controls.first_batch * batch_size)
 
-    def prepare(index, example):
-        image, label = example
+    def prepare(key, item, label):
         seeds = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1], tf.int64), controls.epoch)
-        seeds = tf.cast(tf.random.experimental.stateless_fold_in(seeds, index), tf.int32)
-        return _train_image(image, config, controls, style, seeds), _label(label, source), seeds
+        seeds = tf.cast(tf.random.experimental.stateless_fold_in(seeds, key), tf.int32)
+        return _train_image(split.read(item), config, controls, style, seeds), _label(label, source), seeds
 
     def finish(images, labels, seeds):
         images = decode.normalize(images, style)
@@ -57,34 +63,108 @@ def train_dataset(source, config, controls, *, style, seed):
         return mixing.mix(images, labels, controls.mixup_alpha, controls.cutmix_alpha, batch_seed)
 
     # Made anew for each iterator, because a shuffle's seed is fixed when the data set is made.
-    batches = tf.data.Dataset.range(1).flat_map(shuffled)
-    batches = _parallel(batches, prepare).batch(config.batch_size, drop_remainder=True)
+    examples = tf.data.Dataset.range(1).flat_map(order)
+    examples = _attempted(examples, prepare, usable(bad_images, "train", split, source.num_classes))
+    examples = examples.filter(lambda good, _: good).map(lambda _, prepared: prepared)
+    batches = examples.batch(batch_size, drop_remainder=True)
+    batches = _at_most(batches, lambda: source.train.count // config.batch_size - controls.first_batch)
     return _without_autotune(_parallel(batches, finish))
 
 
-def eval_dataset(source, config, *, image_size, batch_size, style):
-    """All evaluation pictures, each once, in a fixed order; the last batch may be smaller.
+def eval_dataset(source, config, *, image_size, batch_size, style, shard=None, bad_images=None):
+    """All evaluation pictures, each once, in a fixed order.
 
     Args:
         source: a `Source`.
         config: a `DataConfig`.
         image_size: side in pixels.
-        batch_size: pictures of a batch.
+        batch_size: pictures of a batch (of one shard).
         style: preprocessing, one of `decode.STYLES`.
+        shard: None, or (index, number) of the input pipelines that share the work.
+        bad_images: a `BadImages`; None makes one as configured.
 
     Returns:
-        A `tf.data.Dataset` of (images: float32 [batch, image_size, image_size, 3], labels: float32 [batch, classes]).
+        A `tf.data.Dataset` of (images: float32 [batch, image_size, image_size, 3], labels: float32 [batch, classes],
+        weights: float32 [batch]). A bad image is black, without a label, and has weight 0; all others have 1. The last
+        batch may be smaller; with `shard` all are full, and as many in each shard, filled up with weight 0.
     """
+    split = source.eval
+    bad_images = bad_images or _bad_images(config)
 
-    def prepare(image, label):
-        image = decode.preprocess_eval(image, image_size, style, crop=config.crop != "none")
+    def prepare(_, item, label):
+        image = decode.preprocess_eval(split.read(item), image_size, style, crop=config.crop != "none")
+        image.set_shape([image_size, image_size, 3])
         return image, _label(label, source)
 
-    return _without_autotune(_parallel(source.eval(), prepare).batch(batch_size))
+    count = max(split.shard_sizes(shard[1])) if shard else split.count
+    rows = -(-count // batch_size) * batch_size if shard else count
+    examples = _attempted(split.open(shard or (0, 1)), prepare, usable(bad_images, "eval", split, source.num_classes))
+    examples = examples.map(lambda good, prepared: (*prepared, tf.cast(good, tf.float32)))
+    nothing = tf.nest.map_structure(_nothing, examples.element_spec)
+    examples = examples.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(rows)).take(rows)
+    # With their number known, Keras does not take the end of the data for a lack of them.
+    batches = examples.batch(batch_size).apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))
+    return _without_autotune(batches)
+
+
+def _bad_images(config):
+    return BadImages(on_bad_image=config.on_bad_image, limit=config.bad_image_limit)
+
+
+def _check_batch(config, source, shard):
+    if config.batch_size > source.train.count:
+        raise ValueError(
+            f"data.batch_size: expected at most the {source.train.count} training images of {source.name!r}. "
+            f"Received: {config.batch_size}"
+        )
+    if config.batch_size % shard[1]:
+        raise ValueError(
+            f"data.batch_size: expected a multiple of the {shard[1]} input pipelines. Received: {config.batch_size}"
+        )
+
+
+def _attempted(examples, prepare, is_usable):
+    """(good: bool, `prepare` of the example) for each example, in parallel and in their order.
+
+    Args:
+        examples: data set of (key, item, label).
+        prepare: from these to the tuple of tensors that is wanted. Where it fails, they are zeros, and `good` is False.
+        is_usable: of `usable`.
+    """
+
+    def attempt(*example):
+        # A data set of one example, because a data set is what can go on after an error.
+        one = tf.data.Dataset.from_tensors(example)
+        prepared = one.map(lambda key, item, label: (True, key, "", label, prepare(key, item, label)))
+        nothing = tf.nest.map_structure(_nothing, prepared.element_spec[-1])
+        failed = one.map(lambda key, item, label: (False, key, item, label, nothing))
+        return prepared.ignore_errors().concatenate(failed).take(1)
+
+    workers = os.cpu_count() or 1
+    attempts = examples.interleave(attempt, cycle_length=workers, num_parallel_calls=workers, deterministic=True)
+    return attempts.map(lambda good, key, item, label, prepared: (is_usable(good, key, item, label), prepared))
+
+
+def _nothing(spec):
+    return tf.zeros([side or 0 for side in spec.shape], spec.dtype)
 
 
 def _parallel(dataset, function):
     return dataset.map(function, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+
+
+def _at_most(dataset, number):
+    """`take`, of a number that `number()` gives when the iterator is made."""
+    counter = tf.data.Dataset.range(1).flat_map(lambda _: tf.data.Dataset.range(number()))
+    return tf.data.Dataset.zip((counter, dataset)).map(lambda _, elements: elements)
+
+
+def _without(keys, examples):
+    """The examples but those with one of the keys."""
+    if not keys:
+        return examples
+    keys = tf.constant(keys, tf.int64)
+    return examples.filter(lambda key, *_: tf.reduce_all(keys != key))
 
 
 def _without_autotune(dataset):
@@ -113,11 +193,11 @@ def _shuffled(dataset, buffer_size, seed):
     return tf.data.experimental.from_variant(variant, dataset.element_spec)
 
 
-def _train_image(image, config, controls, style, seed):
+def _train_image(encoded, config, controls, style, seed):
     """Decoded, cut, resized and augmented: uint8 [size, size, 3]."""
     geometry, operations = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     image = decode.resize_for_training(
-        decode.decode(image), controls.image_size, geometry, style, crop=config.crop != "none", flip=config.flip
+        decode.decode(encoded), controls.image_size, geometry, style, crop=config.crop != "none", flip=config.flip
     )
     scale = config.randaugment_scale_pixels
     if config.augment == "randaugment":
@@ -143,4 +223,15 @@ def _train_image(image, config, controls, style, seed):
 
 
 def _label(label, source):
-    return tf.one_hot(label, source.num_classes, dtype=tf.float32)
+    """float32 [classes]: 1 for the example's class, or for each of its classes.
+
+    A label that is no class fails, so that the example counts as a bad one.
+    """
+    with tf.control_dependencies(
+        [
+            tf.debugging.assert_less(label, tf.cast(source.num_classes, tf.int64)),
+            tf.debugging.assert_non_negative(label),
+        ]
+    ):
+        hot = tf.one_hot(label, source.num_classes, dtype=tf.float32)
+    return tf.minimum(tf.reduce_sum(hot, axis=0), 1.0) if source.multi_label else hot

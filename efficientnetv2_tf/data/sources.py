@@ -1,22 +1,19 @@
-"""Where pictures come from: each source gives encoded bytes and a label, in an order that never changes.
+"""Where pictures come from: every data set as splits of (key, item, label), in an order that never changes.
 
 TensorFlow is imported only when a source is opened, so that names can be checked before.
 """
 
-import contextlib
 import dataclasses
 import difflib
-import io
+import os
 import typing
 from collections.abc import Callable
-
-from absl import logging
 
 if typing.TYPE_CHECKING:
     import tensorflow as tf
 
 # Our name -> (TFDS name, training split, evaluation split): the official release's fine-tuning sets.
-_TFDS_SETS = {
+TFDS_SETS = {
     "cifar10": ("cifar10", "train", "test"),
     "cifar100": ("cifar100", "train", "test"),
     "flowers102": ("oxford_flowers102", "train+validation", "test"),
@@ -24,12 +21,47 @@ _TFDS_SETS = {
     "cars196": ("cars196", "train", "test"),
     "imagenet2012": ("imagenet2012", "train", "validation"),
 }
-_TFDS_PREFIX = "tfds:"
-_DOWNLOAD_RETRIES = 4  # with doubling pauses, 6 s in all
+RECORD_SETS = ("imagenet", "imagenet21k")  # in the official release's TFRecord files
+_FOLDER_OPTIONS = ("eval_fraction", "split_seed", "class_names", "allow_empty")
+_PREFIXES = {"tfds:": "NAME", "folder:": "PATH", "tfrecord:": "GLOB"}
 
 
 class DataError(ValueError):
     """A data set that is unknown, missing or not usable; the message says what was looked for."""
+
+
+def _identity(item):
+    return item
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The examples of one split.
+
+    Attributes:
+        count: how many.
+        open: from (shard, seed) to the `tf.data.Dataset` of a shard's examples: (key: int64 scalar, item: string
+            scalar, label: int64 scalar, or int64 [labels] where there are many). `shard` is (index, number of shards);
+            `seed` is None, or int64 [2] by which the files are put in another order. Keys are unique in the split, and
+            the same in every order and sharding.
+        shard_sizes: from a number of shards to the list of their examples.
+        where: from a key to the words that lead a person to the example: its path, or file and record.
+        read: from an item to the encoded picture, both string scalars.
+        named_items: items are names of files, so that shuffling all of them costs next to nothing.
+        fingerprint: tells the split from others, and from itself with other files.
+    """
+
+    count: int
+    open: Callable[..., "tf.data.Dataset"]
+    shard_sizes: Callable[[int], list[int]]
+    where: Callable[[int], str]
+    read: Callable = _identity
+    named_items: bool = False
+    fingerprint: str = ""
+
+    def reading(self, examples):
+        """The split with other examples, whose items are encoded pictures."""
+        return dataclasses.replace(self, open=examples, read=_identity, named_items=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,18 +71,16 @@ class Source:
     Attributes:
         name: as given to `open_source`.
         class_names: one a class, in the order of the labels.
-        num_train: training images.
-        num_eval: evaluation images.
-        train: makes the training examples (bytes: string scalar, label: int64 scalar), in a fixed order.
-        eval: makes the evaluation examples, in a fixed order.
+        train: the training `Split`.
+        eval: the evaluation `Split`.
+        multi_label: whether an example has a list of labels.
     """
 
     name: str
     class_names: tuple[str, ...]
-    num_train: int
-    num_eval: int
-    train: Callable[[], "tf.data.Dataset"]
-    eval: Callable[[], "tf.data.Dataset"]
+    train: Split
+    eval: Split
+    multi_label: bool = False
 
     @property
     def num_classes(self):
@@ -58,141 +88,61 @@ class Source:
 
 
 def list_sources():
-    """The names of the built-in data sets; `tfds:NAME` takes any other of TensorFlow Datasets."""
-    return ["digits", *_TFDS_SETS]
+    """The names of the built-in data sets; `tfds:NAME`, `folder:PATH` and `tfrecord:GLOB` take any other."""
+    return ["digits", *TFDS_SETS, *RECORD_SETS]
 
 
-def open_source(name, *, data_dir=None, train_split=None, eval_split=None):
+def open_source(name, *, data_dir=None, train_split=None, eval_split=None, **options):
     """Opens a data set; what is missing and can be made or downloaded is.
 
     Args:
-        name: one of `list_sources()`, or "tfds:NAME" or "tfds:NAME/CONFIG".
-        data_dir: folder of TensorFlow Datasets; None is its own (TFDS_DATA_DIR or ~/tensorflow_datasets).
-        train_split: TFDS split string; None is the data set's own.
+        name: one of `list_sources()`, "tfds:NAME" or "tfds:NAME/CONFIG", "folder:PATH", or "tfrecord:GLOB".
+        data_dir: folder of the files; of TensorFlow Datasets for its sets, where None is its own (TFDS_DATA_DIR or
+            ~/tensorflow_datasets).
+        train_split: a split's name, or a TFDS split string; None is the data set's own.
         eval_split: likewise.
+        **options: of `folder.open_folder` or `tfrecords.open_tfrecords`; others leave them alone.
 
     Raises:
         DataError: unknown, or neither there nor to be had; the message names what was looked for.
     """
-    if name == "digits":
-        from efficientnetv2_tf.data.digits import Digits
+    check_source(name, data_dir)
+    where = {"data_dir": data_dir, "train_split": train_split, "eval_split": eval_split}
+    if name.startswith("folder:"):
+        from efficientnetv2_tf.data.folder import open_folder
 
-        builder = Digits(data_dir=data_dir)
-        with _silence():  # nothing is downloaded, and it takes a second
-            _prepare(builder)
-        return _from_builder(name, builder, train_split or "train", eval_split or "test")
-    if name in _TFDS_SETS:
-        tfds_name, train, evaluation = _TFDS_SETS[name]
-    elif name.startswith(_TFDS_PREFIX):
-        tfds_name, train, evaluation = name.removeprefix(_TFDS_PREFIX), "train", "test"
-    else:
-        raise DataError(_unknown(name))
-    return _from_builder(
-        name, _builder(tfds_name, data_dir), train_split or train, eval_split or evaluation
-    )
+        return open_folder(name, **where, **{key: options[key] for key in _FOLDER_OPTIONS if key in options})
+    if name in RECORD_SETS or name.startswith("tfrecord:"):
+        from efficientnetv2_tf.data.tfrecords import open_tfrecords
+
+        return open_tfrecords(name, **where, **options)
+    from efficientnetv2_tf.data.tfds_sets import open_tfds
+
+    return open_tfds(name, **where)
 
 
-def check_source_name(name):
-    """Raises DataError for a name that `open_source` does not know, without loading anything."""
-    if name not in list_sources() and not name.startswith(_TFDS_PREFIX):
-        raise DataError(_unknown(name))
+def check_source(name, data_dir=None):
+    """Checks what can be checked of a data set without loading anything.
 
+    Args:
+        name: as in `open_source`.
+        data_dir: likewise.
 
-def _unknown(name):
-    if name in ("imagenet", "imagenet21k") or name.startswith(("folder:", "tfrecord:")):
-        return f"The data set {name!r} cannot be read yet. What can: {', '.join(list_sources())}, tfds:NAME."
-    near = difflib.get_close_matches(name, list_sources(), n=3, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    available = f"{', '.join(list_sources())}, or any of TensorFlow Datasets as tfds:NAME"
-    return f"Unknown data set {name!r}.{hint} Available: {available}."
-
-
-def _builder(tfds_name, data_dir):
-    import tensorflow_datasets as tfds
-
-    try:
-        return tfds.builder(tfds_name, data_dir=data_dir, try_gcs=False)
-    except tfds.core.DatasetNotFoundError as error:
-        known = tfds.list_builders(with_community_datasets=False)  # those are listed in the cloud
-        near = difflib.get_close_matches(tfds_name.split("/")[0], known, n=3, cutoff=0.6)
+    Raises:
+        DataError: `open_source` does not know the name, or there is no such folder.
+    """
+    if name not in list_sources() and not any(name.startswith(prefix) and name != prefix for prefix in _PREFIXES):
+        near = difflib.get_close_matches(name, list_sources(), n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise DataError(f"TensorFlow Datasets has no {tfds_name!r}.{hint}") from error
+        prefixed = ", ".join(f"{prefix}{what}" for prefix, what in _PREFIXES.items())
+        raise DataError(f"Unknown data set {name!r}.{hint} Available: {', '.join(list_sources())}, {prefixed}.")
+    if name in RECORD_SETS and not data_dir:
+        raise DataError(f"data.data_dir: expected the folder of the TFRecord files of {name!r} (--data_dir=DIR).")
+    if name.startswith("folder:") and not os.path.isdir(folder_path(name, data_dir)):
+        raise DataError(f"The data set {name!r} should be a folder. There is none at {folder_path(name, data_dir)}")
 
 
-def _from_builder(name, builder, train_split, eval_split):
-    _prepare(builder)
-    for key, split in (("train", train_split), ("eval", eval_split)):
-        try:
-            images = builder.info.splits[split].num_examples
-        except (KeyError, ValueError) as error:
-            raise DataError(
-                f"data.{key}_split: expected a split of {name!r}, of {', '.join(builder.info.splits)}. "
-                f"Received: {split!r}"
-            ) from error
-        if not images:
-            raise DataError(f"data.{key}_split: expected images. Received: {split!r} of {name!r}, which has none.")
-    label = builder.info.features["label"]
-    return Source(
-        name=name,
-        class_names=tuple(label.names),
-        num_train=builder.info.splits[train_split].num_examples,
-        num_eval=builder.info.splits[eval_split].num_examples,
-        train=lambda: _examples(builder, train_split),
-        eval=lambda: _examples(builder, eval_split),
-    )
-
-
-def _prepare(builder):
-    """Makes or downloads the data set, if it is not there."""
-    import tensorflow_datasets as tfds
-
-    if builder.data_path.exists():
-        return
-    try:
-        # try_download_gcs would ask a cloud bucket first, and hang where there is no network.
-        with _few_retries():
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except Exception as error:  # whatever a builder's download raises
-        raise DataError(
-            f"The data set {builder.info.full_name!r} is not in {builder.data_path} and could not be made or "
-            f"downloaded: {type(error).__name__}: {error}. Prepare it there (tfds build {builder.name}) or give "
-            "its folder with --data_dir."
-        ) from error
-
-
-@contextlib.contextmanager
-def _few_retries():
-    """Without a network, TFDS' own ten retries would take three and a half minutes; there is no argument for it."""
-    from tensorflow_datasets.core.download import downloader
-
-    before = downloader.MAX_RETRIES
-    downloader.MAX_RETRIES = _DOWNLOAD_RETRIES
-    try:
-        yield
-    finally:
-        downloader.MAX_RETRIES = before
-
-
-@contextlib.contextmanager
-def _silence():
-    """Hides TFDS' progress bars and notes."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def _examples(builder, split):
-    import tensorflow_datasets as tfds
-
-    examples = builder.as_dataset(
-        split=split,
-        shuffle_files=False,
-        decoders={"image": tfds.decode.SkipDecoding()},
-        # Interleaving files in parallel must not change their order: a restart counts on it.
-        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False, add_tfds_id=False),
-    )
-    return examples.map(lambda example: (example["image"], example["label"]))
+def folder_path(name, data_dir=None):
+    """The absolute path of "folder:PATH", which may be relative to `data_dir`."""
+    path = os.path.join(os.path.expanduser(data_dir or ""), os.path.expanduser(name.removeprefix("folder:")))
+    return os.path.abspath(path)

@@ -8,7 +8,7 @@ import time
 import keras
 import tensorflow as tf
 
-from efficientnetv2_tf.training.files import replacing
+from efficientnetv2_tf.files import replacing
 
 
 class NonFiniteLossError(RuntimeError):

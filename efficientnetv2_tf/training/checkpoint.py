@@ -7,7 +7,7 @@ import shutil
 
 import tensorflow as tf
 
-from efficientnetv2_tf.training.files import replacing
+from efficientnetv2_tf.files import replacing
 
 logger = logging.getLogger(__name__)
 _SHOWN_DIFFERENCES = 5

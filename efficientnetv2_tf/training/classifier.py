@@ -60,9 +60,9 @@ class Classifier(keras.Model):
         return self._results(labels, logits, losses)
 
     def test_step(self, data):
-        images, labels = data
+        images, labels, *weights = data  # weight 0: a row that only fills a batch up
         logits = self.network(images, training=False)
-        return self._results(labels, logits, self._cross_entropy(labels, logits))
+        return self._results(labels, logits, self._cross_entropy(labels, logits), *weights)
 
     def _smoothed(self, labels):
         """Labels pulled towards uniform: 1/classes for softmax, 1/2 for sigmoid."""
@@ -76,9 +76,9 @@ class Classifier(keras.Model):
             return tf.reduce_mean(losses, axis=-1)
         return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
 
-    def _results(self, labels, logits, losses):
-        self.loss_metric.update_state(losses)
+    def _results(self, labels, logits, losses, weights=None):
+        self.loss_metric.update_state(losses, weights)
         # Right if the top prediction is the strongest label (of mixed pictures) or one of several.
         top = tf.gather(labels, tf.argmax(logits, axis=-1), axis=1, batch_dims=1)
-        self.accuracy_metric.update_state(tf.cast(top >= tf.reduce_max(labels, axis=-1), tf.float32))
+        self.accuracy_metric.update_state(tf.cast(top >= tf.reduce_max(labels, axis=-1), tf.float32), weights)
         return {metric.name: metric.result() for metric in self.metrics}

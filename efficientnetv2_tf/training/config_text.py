@@ -34,6 +34,10 @@ class _Dumper(yaml.SafeDumper):
 # Of both, as the dumper must quote the strings that the loader would take for numbers.
 for _dialect in (_Loader, _Dumper):
     _dialect.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
+# The official release's saved config.yaml has slices of lists of files in it, which nothing here needs.
+_Loader.add_constructor(
+    "tag:yaml.org,2002:python/object/apply:builtins.slice", lambda loader, node: loader.construct_sequence(node)
+)
 _Dumper.add_representer(
     list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
 )

@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from efficientnetv2_tf.networks.block_string import expand
+from efficientnetv2_tf.networks.pretrained import find
 from efficientnetv2_tf.networks.variants import VARIANTS, get_variant
 
 CONTRADICTION = "contradiction"  # pydantic's error type for values that are impossible only together
@@ -80,6 +81,8 @@ OPERATIONS = (
 Count = Annotated[int, Field(ge=1)]
 CountOrOff = Annotated[int, Field(ge=0)]  # 0 is off
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share or probability; 0 is off
+Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]  # 0 is off
 Positive = Annotated[float, Field(gt=0)]
 Magnitude = Annotated[float, Field(ge=0, le=30)]  # RandAugment's scale
@@ -107,6 +110,8 @@ class ModelConfig(_Frozen):
     dropout_rate: Rate | None = None  # before the classifier; progressive.dropout, where given, replaces it
     drop_connect_rate: Rate = 0.2  # stochastic depth; block i of n is skipped with probability rate * i / n
     activation: Annotated[str, _among("the name of an activation", ACTIVATIONS)] = "silu"
+    # sync_batch: statistics over all replicas; group: 8 groups, for small batches
+    normalization: Literal["batch", "sync_batch", "group"] = "batch"
     # release: uniform +-1/sqrt(classes), made for 1,000 of them; with few classes its logits begin far from 0
     classifier_initializer: Literal["release", "zeros"] = "release"
 
@@ -118,11 +123,17 @@ class DataConfig(_Frozen):
     data_dir: str | None = None  # folder or gs:// address of the data; None: the data set's own
     train_split: str | None = None  # None: the data set's own
     eval_split: str | None = None
+    eval_fraction: Share = 0.1  # folder and tfrecord, without an evaluation split: this share is split off for it ...
+    split_seed: CountOrOff = 0  # ... by this seed
+    class_names: Strings | None = None  # in the order of the labels; None: the data set's own
+    image_key: Annotated[str, Field(min_length=1)] = "image/encoded"  # tfrecord: name of the feature
+    label_key: Annotated[str, Field(min_length=1)] = "image/class/label"  # tfrecord: name of the feature
+    label_offset: int = 0  # tfrecord: the label of the first class
     batch_size: Count = 4096  # images of one step, over all replicas
     eval_batch_size: Count | None = None  # None: batch_size
     eval_image_size: Count | None = None  # side in pixels; None: the variant's
     num_train_images: Count | None = None  # for planning without opening the data; None: count them
-    # scaling of pixel values and way of resizing, see data/decode.py; None: the variant's
+    # scaling of pixel values and way of resizing, see data/decode.py; None: the pretrained weights' or the variant's
     preprocessing: Literal["v1", "v2", "finetune"] | None = None
     crop: Literal["random_area", "none"] = "random_area"  # none: whole pictures, in evaluation too
     flip: bool = True  # left and right, with probability 1/2
@@ -132,7 +143,10 @@ class DataConfig(_Frozen):
     randaugment_scale_pixels: bool = False  # scale lengths given in pixels from 224 px to the image's size
     multi_label: bool = False  # several labels an image: sigmoid loss
     shuffle_buffer: Count = 16384  # images
-    cache: Literal["none", "memory"] = "none"  # keep the undecoded images in memory
+    cache: Literal["none", "memory", "disk"] = "none"  # keep the encoded images; disk: copy them to cache_dir
+    cache_dir: str | None = None  # None: ~/.cache/efficientnetv2_tf
+    on_bad_image: Literal["skip", "error"] = "skip"  # what does not decode, or has no valid label
+    bad_image_limit: Fraction = 0.01  # a larger share of bad images ends the run
 
 
 class ProgressiveConfig(_Frozen):
@@ -179,7 +193,8 @@ class TrainConfig(_Frozen):
     weight_decay: Amount = 1e-5  # of kernels only
     label_smoothing: Rate = 0.1
     gradient_clip: Amount = 0.0  # largest global norm; 0: off
-    init_weights: str | None = None  # checkpoint or .keras file to start from
+    # what to start from: imagenet, imagenet21k, imagenet21k-ft1k (downloaded once), or a file that load_weights reads
+    init_weights: str | None = None
     eval_every_epochs: Count = 1
     checkpoint_every_steps: CountOrOff = 0  # 0: only at the end of each epoch
     keep_checkpoints: Count = 3
@@ -264,12 +279,17 @@ def resolve(config):
 
     Returns:
         A `Config` in which data.eval_batch_size, data.eval_image_size, both of progressive.image_size and
-        model.dropout_rate are numbers. model.num_classes stays None until the data set is known.
+        model.dropout_rate are numbers, and data.preprocessing is a style. model.num_classes stays None until the data
+        set is known.
+
+    Raises:
+        WeightsError: train.init_weights names pretrained weights that there are not of this network.
     """
     model, data, progressive = config.model, config.data, config.progressive
     dropout_rate = VARIANTS[model.name].dropout_rate if model.dropout_rate is None else model.dropout_rate
+    pretrained = find(model.name, config.train.init_weights)
     sizes = {
-        "preprocessing": data.preprocessing or VARIANTS[model.name].preprocessing,
+        "preprocessing": data.preprocessing or (pretrained or VARIANTS[model.name]).preprocessing,
         "eval_batch_size": data.eval_batch_size or data.batch_size,
         "eval_image_size": _eval_size(config),
     }

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from efficientnetv2_tf.training.files import replacing
+from efficientnetv2_tf.files import replacing
 
 
 def _pyplot():

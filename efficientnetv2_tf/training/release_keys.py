@@ -13,15 +13,21 @@ from efficientnetv2_tf.training.hparams import ConfigError
 # the result down to a multiple of 16.
 _LARGEST_SHARE = 16
 _SIZE_STEP = 16
+_AUGNAME = "data.augname"
+_AUGNAME_KEYS = ("data.augment", "data.preprocessing", "data.crop")  # all are decided by it in the release
 _AUGMENTATIONS = {
-    None: "none",
-    "": "none",
-    "randaug": "randaugment",
-    "autoaug": "autoaugment",
-    "effnetv1_autoaug": "autoaugment",
-    "ft": "erase",
+    None: ("none", "v2", "random_area"),
+    "randaug": ("randaugment", "v2", "random_area"),
+    "autoaug": ("autoaugment", "v2", "random_area"),
+    "effnetv1_randaug": ("randaugment", "v1", "random_area"),
+    "effnetv1_autoaug": ("autoaugment", "v1", "random_area"),
+    "ft": ("erase", "finetune", "none"),
+    "ft_cutout": ("erase", "finetune", "none"),
+    "ft_randaug": ("randaugment", "finetune", "none"),
+    "ft_autoaug": ("autoaugment", "finetune", "none"),
 }
-_ACTIVATIONS = {"swish": "silu", "silu_native": "silu", "hswish": "hard_silu"}
+_ACTIVATIONS = {None: "silu", "": "silu", "swish": "silu", "silu_native": "silu", "hswish": "hard_silu"}
+_NORMALIZATIONS = {None: "batch", "": "batch", "tpu_bn": "sync_batch", "gn": "group"}
 _DATASETS = {
     "imagenettfds": "imagenet2012",
     "flowers": "flowers102",
@@ -69,6 +75,11 @@ def _one_of(values):
     return lambda value: values.get(value, value) if isinstance(value, str | None) else value
 
 
+def _split(default):
+    """The release's default split is our None, the data set's own: TFDS' "train" may be only a part of that."""
+    return lambda value: None if value in (default, "") else value
+
+
 def _tfds_dataset(name):
     """Our name for a data set of TensorFlow Datasets, "tfds:NAME" if it has none of its own."""
     return _TFDS_NAMES.get(name, f"tfds:{name}") if isinstance(name, str) else name
@@ -80,6 +91,20 @@ def _or_none(value):
 
 def _zero_if_none(value):
     return 0 if value is None else value
+
+
+def _clip(value):
+    """The release takes the absolute value."""
+    return abs(value) if isinstance(value, int | float) else _zero_if_none(value)
+
+
+def _multi_label(loss_type):
+    if loss_type != "sigmoid":
+        raise ConfigError(
+            f"train.loss_type: expected softmax, sigmoid (which is data.multi_label=true here) or None. "
+            f"Received: {loss_type!r}."
+        )
+    return True
 
 
 def _train_size(value):
@@ -132,8 +157,10 @@ def _block_string(block):
 
 # The release's key -> (our key, our value from the release's). A key ending in .0 or .1 is one end of a pair.
 _TABLE = {
+    _AUGNAME: ("data.augment", _same),  # what is not in `_AUGMENTATIONS` is for the schema to judge
     "model.model_name": ("model.name", _same),
     "model.act_fn": ("model.activation", _one_of(_ACTIVATIONS)),
+    "model.bn_type": ("model.normalization", _one_of(_NORMALIZATIONS)),
     "model.survival_prob": ("model.drop_connect_rate", _drop_connect_rate),
     "model.blocks_args": ("model.blocks", _block_strings),
     "data.num_classes": ("model.num_classes", _same),
@@ -141,7 +168,6 @@ _TABLE = {
     "data.tfds_name": ("data.dataset", _tfds_dataset),
     "data.multiclass": ("data.multi_label", lambda value: False if value is None else value),
     "data.cache": ("data.cache", _cache),
-    "data.augname": ("data.augment", _one_of(_AUGMENTATIONS)),
     "data.ra_num_layers": ("data.randaugment_layers", _same),
     "data.splits.train.num_images": ("data.num_train_images", _same),
     "data.ram": ("progressive.randaugment.1", _zero_if_none),
@@ -151,28 +177,31 @@ _TABLE = {
     "train.isize": ("progressive.image_size.1", _train_size),
     "train.stages": ("progressive.stages", lambda value: value or 1),
     "train.batch_size": ("data.batch_size", _same),
-    "train.split": ("data.train_split", _same),
+    "train.split": ("data.train_split", _split("train")),
     "train.optimizer": ("train.optimizer", _one_of(_OPTIMIZERS)),
     "train.lr_sched": ("train.lr_schedule", _same),
     "train.lr_base": ("train.lr_per_256_images", _same),
     "train.lr_decay_epoch": ("train.lr_decay_epochs", _same),
     "train.lr_warmup_epoch": ("train.lr_warmup_epochs", _same),
     "train.lr_min": ("train.lr_min_per_256_images", _same),
-    "train.gclip": ("train.gradient_clip", _zero_if_none),
+    "train.gclip": ("train.gradient_clip", _clip),
+    "train.loss_type": ("data.multi_label", _multi_label),
     "train.ft_init_ckpt": ("train.init_weights", _or_none),
     "eval.batch_size": ("data.eval_batch_size", _same),
     "eval.isize": ("data.eval_image_size", _same),
-    "eval.split": ("data.eval_split", _same),
+    "eval.split": ("data.eval_split", _split("eval")),
     "runtime.mixed_precision": ("runtime.mixed_precision", _precision),
     "runtime.keep_checkpoint_max": ("train.keep_checkpoints", _same),
 }
-_MEANS_NOTHING_IF_NONE = ("data.ds_name", "data.tfds_name", "data.num_classes")  # the release's "not given"
+_MEANS_NOTHING = {  # key -> the values that leave things as they are
+    "data.ds_name": (None,),
+    "data.tfds_name": (None,),
+    "data.num_classes": (None,),
+    "train.loss_type": (None, "softmax"),
+}
 _IGNORED = {  # key, or prefix ending in a dot -> why
     "model.data_format": "always channels_last",
-    "model.bn_type": "batch norm is synchronised over the replicas by the strategy",
-    "model.gn_groups": "there is no group norm",
     "train.sched": "every stage has its own RandAugment, mixup and cutmix; give a constant pair for none",
-    "train.ft_init_ema": "moving averages are used where the checkpoint has them",
     "data.tfds_split": "use data.train_split and data.eval_split",
     "data.splits.": "use data.train_split and data.eval_split",
     "data.try_gcs": "use data.data_dir",
@@ -181,9 +210,10 @@ _IGNORED = {  # key, or prefix ending in a dot -> why
     "runtime.use_async_checkpointing": "Estimator only",
     "runtime.log_step_count_steps": "Estimator only",
     "runtime.keep_checkpoint_every_n_hours": "use train.keep_checkpoints",
-    "runtime.strategy": "chosen on the command line",
+    "runtime.strategy": "TensorFlow chooses the device",
 }
-_FIXED = {  # key -> (the only values that are honoured, what to do)
+_FIXED = {  # key -> (the only values that are honoured, why)
+    "model.gn_groups": ((8,), "fixed"),
     "model.bn_momentum": ((0.9,), "fixed"),
     "model.bn_epsilon": ((1e-3,), "fixed"),
     "model.depth_divisor": ((8,), "fixed"),
@@ -193,12 +223,14 @@ _FIXED = {  # key -> (the only values that are honoured, what to do)
     "model.conv_dropout": ((None, 0), "fixed"),
     "train.weight_decay_inc": ((0, None), "weight decay is constant"),
     "train.weight_decay_exclude": ((".*(bias|gamma|beta).*",), "weight decay is of kernels only"),
-    "train.loss_type": ((None,), "data.multi_label=true trains with the sigmoid loss"),
+    "train.ft_init_ema": ((True, None), "moving averages are taken where the checkpoint has them"),
     "train.varsexp": ((None, ""), "all variables are trained"),
     "data.resize": ((None,), "fixed"),
 }
-_CHANGED_VALUES = {  # (key, the release's value) -> what is different here
-    ("train.optimizer", "adam"): "adamw, whose weight decay is decoupled from the gradients",
+_CHANGED = {  # key -> (whether a value of the release is affected, what is different here)
+    "train.optimizer": (lambda value: value == "adam", "adamw, whose weight decay is decoupled from the gradients"),
+    "train.gclip": (bool, "clips the norm of all gradients together, not that of each variable's before"),
+    "data.multiclass": (bool, "trains with the sigmoid loss, as the release with train.loss_type=sigmoid"),
 }
 
 
@@ -218,30 +250,34 @@ def translate(overrides):
         ConfigError: the string is malformed, or a key asks for what cannot be honoured.
     """
     given = parse_overrides(overrides) if isinstance(overrides, str) else flatten(overrides)
+    if given.get("data.num_classes") is not None:
+        given.pop("model.num_classes", None)  # in the release's saved config.yaml often still the default
     translated, notes = {}, []
     for key, value in given.items():
         note = _note(key, value)
-        if note:
+        if note and note not in notes:
             notes.append(note)
-        if _is_ignored(key, value):
-            continue
-        ours, convert = _TABLE.get(key, (key, _same))
-        translated.pop(ours, None)  # so that the last of two counts, also in order
-        translated[ours] = convert(value)
+        for ours, converted in _ours(key, value).items():
+            translated.pop(ours, None)  # so that the last of two counts, also in order
+            translated[ours] = converted
     return translated, notes
 
 
-def _ignored_reason(key):
+def _ours(key, value):
+    """Our keys and values for one of the release's."""
+    if _ignored(key) or key in _FIXED or value in _MEANS_NOTHING.get(key, ()):
+        return {}
+    if key == _AUGNAME and (value or None) in [*_AUGMENTATIONS]:
+        return dict(zip(_AUGNAME_KEYS, _AUGMENTATIONS[value or None], strict=True))
+    ours, convert = _TABLE.get(key, (key, _same))
+    return {ours: convert(value)}
+
+
+def _ignored(key):
+    """The key of `_IGNORED` that covers a key, or None."""
     if key in _TABLE:
         return None
-    for name, why in _IGNORED.items():
-        if key == name or (name.endswith(".") and key.startswith(name)):
-            return why
-    return None
-
-
-def _is_ignored(key, value):
-    return bool(_ignored_reason(key)) or key in _FIXED or (key in _MEANS_NOTHING_IF_NONE and value is None)
+    return next((name for name in _IGNORED if key == name or (name.endswith(".") and key.startswith(name))), None)
 
 
 def _note(key, value):
@@ -250,19 +286,16 @@ def _note(key, value):
     Raises:
         ConfigError: the value cannot be honoured.
     """
-    if key in _FIXED:
+    if key in _FIXED and value not in _FIXED[key][0]:
         allowed, why = _FIXED[key]
-        if value not in allowed:
-            raise ConfigError(
-                f"{key} is a key of the official release that cannot be honoured ({why}): "
-                f"expected {' or '.join(map(repr, allowed))}. Received: {value!r}. Leave it out."
-            )
-        return f"ignored: {key} ({why})"
-    if reason := _ignored_reason(key):
-        return f"ignored: {key} ({reason})"
-    for (changed, old), new in _CHANGED_VALUES.items():
-        if key == changed and value == old:
-            return f"changed: {key}={old} ({new})"
+        raise ConfigError(
+            f"{key} is a key of the official release that cannot be honoured ({why}): "
+            f"expected {' or '.join(map(repr, allowed))}. Received: {value!r}. Leave it out."
+        )
+    if name := _ignored(key):
+        return f"ignored: {name}{'*' if name.endswith('.') else ''} ({_IGNORED[name]})"
+    if key in _CHANGED and _CHANGED[key][0](value):
+        return f"changed: {key}={value} ({_CHANGED[key][1]})"
     return None
 
 
@@ -274,6 +307,8 @@ def recipe_for_dataset(name):
             or one of our data set names, in any case.
 
     Returns:
-        The recipe's name, or None where there is no recipe of its own (such as "folder:/photos").
+        The recipe's name, or None for an unknown data set.
     """
+    if name.startswith(("folder:", "tfrecord:", "tfds:")):
+        return "own_images"
     return _RECIPES.get(name.lower())

@@ -7,7 +7,7 @@ import json
 import pathlib
 import time
 
-from efficientnetv2_tf.training.files import replacing
+from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.training.hparams import ConfigError, diff
 from efficientnetv2_tf.training.recipes import load_config, to_yaml
 
@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def bad_images(self):
+        """Images that could not be used, as CSV."""
+        return self.path / "bad_images.csv"
+
+    @property
     def training_picture(self):
         """Loss and accuracy over the epochs, with the stages beside them."""
         return self.path / "training.png"
@@ -95,7 +100,7 @@ class RunFolder:
     def _refuse_to_overwrite(self):
         ours = (
             self.checkpoints, self.model, self.classes, self.metrics, self.tensorboard, self.summary,
-            self.training_picture, self.augmentation_picture,
+            self.bad_images, self.training_picture, self.augmentation_picture,
         )  # fmt: skip
         there = [path.name for path in ours if path.exists()]
         if there:

@@ -1,17 +1,14 @@
 """Training and evaluation from a configuration; `train` reads as a table of contents."""
 
 import contextlib
-import dataclasses
 import pathlib
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from efficientnetv2_tf.data.pipeline import eval_dataset, train_dataset
-from efficientnetv2_tf.data.sources import open_source
+from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.networks.model import get_model
 from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
@@ -19,31 +16,14 @@ from efficientnetv2_tf.training import callbacks, pictures
 from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.classifier import Classifier
 from efficientnetv2_tf.training.ema import MovingAverage
-from efficientnetv2_tf.training.files import replacing
-from efficientnetv2_tf.training.hparams import ConfigError, resolve
+from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.optimizers import make_optimizer
-from efficientnetv2_tf.training.plan import make_plan, plan_table, relative_costs, steps_per_epoch, total_epochs
+from efficientnetv2_tf.training.plan import relative_costs
+from efficientnetv2_tf.training.preview import draw_preview
 from efficientnetv2_tf.training.progress import ProgressDisplay
 from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder, write_json
 from efficientnetv2_tf.training.schedule import make_schedule
-
-_SHOWN_IMAGES = 6  # rows of augmentation.png
-_DRAWN_FROM = 64  # the first images of the data set, for them
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """A configuration that has met its data."""
-
-    config: object
-    source: object
-    steps_per_epoch: int
-    epochs: int
-    plan: tuple
-
-    @property
-    def style(self):
-        return self.config.data.preprocessing
+from efficientnetv2_tf.training.task import make_task
 
 
 def train(config, run_folder=None, *, console=None):
@@ -67,9 +47,10 @@ def train(config, run_folder=None, *, console=None):
     """
     began = time.monotonic()
     console = console or Console()
-    task = _prepare(config, console)
+    task = make_task(config, console)
     folder = RunFolder(pathlib.Path(run_folder)) if run_folder else new_run_folder(task.config)
     folder.claim(task.config)
+    task = task.writing_bad_images(folder.bad_images, console.print)
     console.print(
         f"Writing to {folder.path}. Should it be interrupted: --mode=train --hparams={folder.config} "
         f"--model_dir={folder.path} goes on.",
@@ -82,11 +63,12 @@ def train(config, run_folder=None, *, console=None):
     checkpoints = Checkpoints(folder.checkpoints, classifier, task.config.train.keep_checkpoints)
     epoch, batch = _resume(checkpoints, task, console)
     controls.first_batch.assign(batch)
-    batches = train_dataset(task.source, task.config.data, controls, style=task.style, seed=task.config.runtime.seed)
-    _draw_augmentation(task, controls, folder)
-    if epoch < task.epochs:
-        _fit(classifier, task, batches, controls, checkpoints, (epoch, batch), folder, console)
-    return _finish(classifier, task, folder, console, began)
+    with _telling_of(task.bad_images):
+        if not folder.augmentation_picture.exists():
+            draw_preview(task, folder.augmentation_picture)
+        if epoch < task.epochs:
+            _fit(classifier, task, controls, checkpoints, (epoch, batch), folder, console)
+        return _finish(classifier, task, folder, console, began)
 
 
 def evaluate(run_folder, *, data_dir=None, console=None):
@@ -110,47 +92,18 @@ def evaluate(run_folder, *, data_dir=None, console=None):
         raise ConfigError(f"{folder.model} was not found. Finish the training first (--mode=train).")
     if data_dir:
         config = config.model_copy(update={"data": config.data.model_copy(update={"data_dir": str(data_dir)})})
-    task = _prepare(config, console)
+    task = make_task(config, console)
     with _dtype_policy(_precision(config.runtime.mixed_precision)):  # a .keras file of ours does not keep it
         network = keras.models.load_model(folder.model, compile=False)
     classifier = Classifier(network, multi_label=config.data.multi_label)
     classifier.compile(jit_compile=False)
-    results = classifier.evaluate(_eval_batches(task), verbose=0, return_dict=True)
+    with _telling_of(task.bad_images):
+        results = classifier.evaluate(task.eval_batches(), verbose=0, return_dict=True)
     console.print(
-        f"Test accuracy {results['accuracy']:.4f} (loss {results['loss']:.4f}) over {task.source.num_eval} images, "
+        f"Test accuracy {results['accuracy']:.4f} (loss {results['loss']:.4f}) over {task.eval_images} images, "
         "averaged weights."
     )
-    return {**results, "images": task.source.num_eval}
-
-
-def _prepare(config, console):
-    """Opens the data and works out what follows from their number."""
-    config = resolve(config)
-    console.print(f"Opening data set {config.data.dataset} ...")
-    data = config.data
-    source = open_source(
-        data.dataset, data_dir=data.data_dir, train_split=data.train_split, eval_split=data.eval_split
-    )
-    if config.model.num_classes not in (None, source.num_classes):
-        raise ConfigError(
-            f"model.num_classes: expected {source.num_classes}, the classes of {source.name!r}, or null. "
-            f"Received: {config.model.num_classes}"
-        )
-    model = config.model.model_copy(update={"num_classes": source.num_classes})
-    data = data.model_copy(update={"num_train_images": source.num_train})
-    config = config.model_copy(update={"model": model, "data": data})
-    if data.batch_size > source.num_train:
-        raise ConfigError(
-            f"data.batch_size: expected at most the {source.num_train} training images of {source.name!r}. "
-            f"Received: {data.batch_size}"
-        )
-    task = _Task(config, source, steps_per_epoch(config), total_epochs(config), make_plan(config))
-    if task.epochs != config.train.epochs:
-        console.print(
-            f"train.min_steps={config.train.min_steps} makes it {task.epochs} epochs of {task.steps_per_epoch} steps:"
-        )
-        console.print(plan_table(config, task.plan))
-    return task
+    return {**results, "images": task.eval_images}
 
 
 def _build_classifier(task):
@@ -168,7 +121,9 @@ def _build_classifier(task):
             dropout_rate=model.dropout_rate,
             drop_connect_rate=model.drop_connect_rate,
             activation=model.activation,
+            normalization=model.normalization,
             classifier_initializer=model.classifier_initializer,
+            preprocessing=task.config.data.preprocessing,
             weights=train_config.init_weights,
         )
     classifier = Classifier(
@@ -185,6 +140,17 @@ def _build_classifier(task):
     # XLA on CPUs made the step 4 times slower, and would compile each image size anew elsewhere.
     classifier.compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False)
     return classifier
+
+
+@contextlib.contextmanager
+def _telling_of(bad_images):
+    """Raises the error of the data pipeline as it was, where TensorFlow made one of its own kind of it."""
+    try:
+        yield
+    except tf.errors.OpError:
+        if bad_images.error:
+            raise bad_images.error from None
+        raise
 
 
 def _precision(wanted):
@@ -220,10 +186,10 @@ def _resume(checkpoints, task, console):
     return position
 
 
-def _fit(classifier, task, batches, controls, checkpoints, position, folder, console):
+def _fit(classifier, task, controls, checkpoints, position, folder, console):
     """One `fit` for the whole training."""
     epoch, batch = position
-    train_config = task.config.train
+    train_config, batches = task.config.train, task.train_batches(controls)
     progress = ProgressiveLearning(task.plan, controls)
     log = callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch)
     display = ProgressDisplay(
@@ -239,7 +205,7 @@ def _fit(classifier, task, batches, controls, checkpoints, position, folder, con
     steps = [
         progress,
         callbacks.NonFiniteGuard(progress),
-        callbacks.Evaluation(_eval_batches(task), train_config.eval_every_epochs, task.epochs, display),
+        callbacks.Evaluation(task.eval_batches(), train_config.eval_every_epochs, task.epochs, display),
         log,
         callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
         display,
@@ -263,16 +229,9 @@ def _segments(task, epoch, batch):
     return [(epoch, epoch + 1, whole - batch), *rest]
 
 
-def _eval_batches(task):
-    data = task.config.data
-    return eval_dataset(
-        task.source, data, image_size=data.eval_image_size, batch_size=data.eval_batch_size, style=task.style
-    )
-
-
 def _finish(classifier, task, folder, console, began):
     """Evaluates, saves the averaged weights, draws, and sums up."""
-    batches = _eval_batches(task)
+    batches = task.eval_batches()
     console.print("Evaluating and saving ...")
     raw = classifier.evaluate(batches, verbose=0, return_dict=True)
     averaged = callbacks.evaluate_averaged(classifier, batches)
@@ -290,7 +249,8 @@ def _finish(classifier, task, folder, console, began):
         "parameters": classifier.network.count_params(),
         "epochs": task.epochs,
         "steps": int(classifier.optimizer.iterations),
-        "test_images": task.source.num_eval,
+        "test_images": task.eval_images,
+        "bad_images": {split: len(task.bad_images.known(split)) for split in ("train", "eval")},
         "test_accuracy": averaged["accuracy"],
         "test_loss": averaged["loss"],
         "test_accuracy_raw": raw["accuracy"],
@@ -303,38 +263,7 @@ def _finish(classifier, task, folder, console, began):
     write_json(folder.summary, summary)
     console.print(
         f"Test accuracy {averaged['accuracy']:.4f} with averaged weights, {raw['accuracy']:.4f} with raw weights, "
-        f"over {task.source.num_eval} images.\nTook {summary['seconds']:.0f} s. Written to {folder.path}: "
+        f"over {task.eval_images} images.\nTook {summary['seconds']:.0f} s. Written to {folder.path}: "
         + ", ".join(sorted(path.name for path in folder.path.iterdir() if not path.name.startswith(".")))
     )
     return summary
-
-
-def _draw_augmentation(task, controls, folder):
-    """A few training pictures as each stage's pipeline gives them."""
-    if folder.augmentation_picture.exists():
-        return
-    number = min(_SHOWN_IMAGES, task.source.num_train)
-    few = {"batch_size": number, "shuffle_buffer": _DRAWN_FROM, "cache": "none"}
-    data = task.config.data.model_copy(update=few)
-    batches = train_dataset(task.source, data, controls, style=task.style, seed=task.config.runtime.seed)
-    columns, titles = [], []
-    position = int(controls.first_batch.numpy())
-    controls.first_batch.assign(0)
-    for stage in task.plan:
-        controls.assign(stage, epoch=0)  # the same epoch, so that every column has the same pictures
-        images, _ = next(iter(batches))
-        columns.append(_as_pictures(images.numpy()))
-        titles.append(
-            f"stage {stage.index + 1}\n{stage.image_size} px, magnitude {stage.magnitude:.2g}\n"
-            f"mixup {stage.mixup_alpha:.2g}, cutmix {stage.cutmix_alpha:.2g}"
-        )
-    controls.first_batch.assign(position)
-    pictures.draw_augmentation(
-        columns, titles, folder.augmentation_picture, f"{task.source.name}: what each stage trains on"
-    )
-
-
-def _as_pictures(images):
-    """Normalised images, stretched to 0..1 for the eye."""
-    low, high = images.min(), images.max()
-    return (images - low) / max(high - low, np.finfo(np.float32).tiny)

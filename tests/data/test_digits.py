@@ -17,14 +17,14 @@ PIXELS = "5715a21f1bc8114c"
 def examples(digits):
     """{split: (list of PNG bytes, labels)}."""
     loaded = {}
-    for name, dataset in (("train", digits.train()), ("eval", digits.eval())):
-        images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
+    for name, split in (("train", digits.train), ("eval", digits.eval)):
+        _, images, labels = zip(*split.open().as_numpy_iterator(), strict=True)
         loaded[name] = (images, np.array(labels))
     return loaded
 
 
 def test_sizes(digits, examples):
-    assert (digits.num_train, digits.num_eval, digits.num_classes) == (1437, 360, 10)
+    assert (digits.train.count, digits.eval.count, digits.num_classes) == (1437, 360, 10)
     assert digits.class_names == tuple("0123456789")
     assert [len(images) for images, _ in examples.values()] == [1437, 360]
 

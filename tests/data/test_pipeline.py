@@ -1,5 +1,7 @@
 """Batches: the same ones anywhere for the same seed, and each picture once."""
 
+import csv
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from efficientnetv2_tf.data import decode
+from efficientnetv2_tf.data.bad_images import BadImages
 from efficientnetv2_tf.data.pipeline import eval_dataset, train_dataset
-from efficientnetv2_tf.data.sources import Source, open_source
+from efficientnetv2_tf.data.sources import DataError, Source, Split, open_source
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.progressive.stages import Stage
 from efficientnetv2_tf.training.hparams import DataConfig
@@ -21,15 +24,25 @@ def flat_picture(value):
     return tf.io.encode_png(tf.fill([8, 8, 3], tf.constant(value, tf.uint8))).numpy()
 
 
+def make_source(pictures, labels, classes="abcde"):
+    """A source with the same examples to train and to evaluate; shards take turns."""
+    keys, labels = np.arange(len(pictures)), np.array(labels, np.int64)
+
+    def examples(shard=(0, 1), seed=None):
+        whole = tf.data.Dataset.from_tensor_slices((keys, pictures, labels))
+        return whole.shard(shard[1], shard[0])
+
+    def sizes(shards):
+        return [len(keys[index::shards]) for index in range(shards)]
+
+    split = Split(len(keys), examples, sizes, lambda key: f"example {key}", fingerprint=str(labels))
+    return Source("levels", tuple(classes), split, split)
+
+
 @pytest.fixture(scope="module")
 def levels():
     """A source whose example i is a picture of level 4 i and of class i % 5, in both splits."""
-    examples = [flat_picture(4 * i) for i in range(COUNT)], [i % 5 for i in range(COUNT)]
-
-    def make():
-        return tf.data.Dataset.from_tensor_slices((examples[0], tf.constant(examples[1], tf.int64)))
-
-    return Source("levels", tuple("abcde"), COUNT, COUNT, make, make)
+    return make_source([flat_picture(4 * i) for i in range(COUNT)], [i % 5 for i in range(COUNT)])
 
 
 def config(**changes):
@@ -106,6 +119,31 @@ def test_same_seed_same_batches_in_fresh_pipelines(digits_dir):
     ]
     assert sums[0] == sums[1] == sums[2]
     assert sums[0] != sums[3]
+
+
+def test_disk_cache_gives_the_same_and_reads_once(levels, tmp_path):
+    cached = config(**EVERYTHING, cache="disk", cache_dir=str(tmp_path))
+    controls = StageControls(stage(**STRONG))
+    expected = checksum(batches_of(levels, config(**EVERYTHING), controls))
+    assert checksum(batches_of(levels, cached, controls)) == expected
+    (copy,) = tmp_path.iterdir()
+
+    def broken(shard=(0, 1), seed=None):
+        return tf.data.Dataset.from_tensors((0, "", 0)).map(lambda *_: 1 / 0)
+
+    unread = dataclasses.replace(levels, train=dataclasses.replace(levels.train, open=broken))
+    assert checksum(batches_of(unread, cached, controls)) == expected
+    other = dataclasses.replace(levels, train=dataclasses.replace(levels.train, fingerprint="other"))
+    batches_of(other, cached, controls)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert copy.exists()
+
+
+def test_disk_cache_without_space(levels, tmp_path):
+    (tmp_path / "file").write_text("")
+    unusable = config(cache="disk", cache_dir=str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"could not be copied to .*file.cache.*data\.cache_dir or data\.cache=none"):
+        train_dataset(levels, unusable, StageControls(stage()), style="v2", seed=0)
 
 
 def test_same_seed_same_batches_in_another_process(levels, run_python):
@@ -213,12 +251,14 @@ def test_mixing_differs_from_batch_to_batch(levels):
 @pytest.mark.parametrize("batch_size, sizes", [(20, [20, 20, 10]), (50, [50]), (64, [50])])
 def test_evaluation_has_every_picture_once_in_order(levels, batch_size, sizes):
     dataset = eval_dataset(levels, config(), image_size=16, batch_size=batch_size, style="v2")
-    batches = [(images.numpy(), labels.numpy()) for images, labels in dataset]
+    assert int(dataset.cardinality()) == len(sizes)
+    batches = [(images.numpy(), labels.numpy()) for images, labels, _ in dataset]
     assert [len(images) for images, _ in batches] == sizes
     assert examples_of(batches) == list(range(COUNT))
     labels = np.concatenate([labels for _, labels in batches])
     np.testing.assert_array_equal(labels, np.eye(5, dtype=np.float32)[np.arange(COUNT) % 5])
-    assert checksum(batches) == checksum([(images.numpy(), labels.numpy()) for images, labels in dataset])
+    assert all((weights.numpy() == 1).all() for _, _, weights in dataset)
+    assert checksum(batches) == checksum([(images.numpy(), labels.numpy()) for images, labels, _ in dataset])
 
 
 # --- preprocessing ---
@@ -228,7 +268,7 @@ def test_evaluation_has_every_picture_once_in_order(levels, batch_size, sizes):
 def test_pixel_values_are_scaled_once(levels, style):
     expected = decode.normalize(np.full([COUNT, 1, 1, 3], 4 * np.arange(COUNT)[:, None, None, None]), style).numpy()
     evaluated = np.concatenate(
-        [x.numpy() for x, _ in eval_dataset(levels, config(), image_size=16, batch_size=20, style=style)]
+        [x.numpy() for x, *_ in eval_dataset(levels, config(), image_size=16, batch_size=20, style=style)]
     )
     np.testing.assert_allclose(evaluated, np.broadcast_to(expected, evaluated.shape), atol=1e-4)
 
@@ -242,14 +282,139 @@ def test_evaluation_crops_only_if_training_does(crop, whole):
     columns = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], [64, 1, 3])
     png = tf.io.encode_png(columns).numpy()
 
-    def make():
-        return tf.data.Dataset.from_tensors((png, tf.constant(0, tf.int64)))
-
-    source = Source("columns", ("a", "b"), 1, 1, make, make)
-    ((images, _),) = eval_dataset(source, config(crop=crop), image_size=32, batch_size=1, style="v2")
+    source = make_source([png], [0])
+    ((images, *_),) = eval_dataset(source, config(crop=crop), image_size=32, batch_size=1, style="v2")
     width = np.ptp(images.numpy()) * 128
     assert (width > 60) == whole
     assert whole or width == pytest.approx(32, abs=2)  # 32 / (32 + 32) of 64
+
+
+# --- sharing the work ---
+
+
+@pytest.mark.parametrize("shards, batch_size", [(1, 7), (2, 60), (3, 4), (3, 17), (7, 4)])
+def test_shards_evaluate_every_picture_once(levels, shards, batch_size):
+    found, lengths = [], set()
+    for index in range(shards):
+        dataset = eval_dataset(
+            levels, config(), image_size=16, batch_size=batch_size, style="v2", shard=(index, shards)
+        )
+        batches = list(dataset)
+        lengths.add(len(batches))
+        assert {len(images) for images, *_ in batches} == {batch_size}
+        for images, labels, weights in batches:
+            real = weights.numpy() == 1
+            assert (labels.numpy().sum(axis=-1) == real).all()
+            found += examples_of([(images.numpy()[real], None)])
+    assert sorted(found) == list(range(COUNT))
+    assert len(lengths) == 1
+
+
+def test_shards_train_on_different_pictures_in_as_many_batches(levels):
+    found = []
+    for index in range(3):
+        dataset = train_dataset(
+            levels, config(batch_size=12), StageControls(stage()), style="v2", seed=0, shard=(index, 3)
+        )
+        batches = [(images.numpy(), labels.numpy()) for images, labels in dataset]
+        assert [len(images) for images, _ in batches] == [4] * (COUNT // 12)
+        found += examples_of(batches)
+    assert len(set(found)) == len(found)
+
+
+def test_batch_that_cannot_be_shared_out(levels):
+    with pytest.raises(
+        ValueError, match=r"data\.batch_size: expected a multiple of the 3 input pipelines\. Received: 8"
+    ):
+        train_dataset(levels, config(), StageControls(stage()), style="v2", seed=0, shard=(0, 3))
+
+
+# --- bad images ---
+
+BAD = (7, 20, 33)
+
+
+@pytest.fixture(scope="module")
+def with_bad_ones():
+    """As `levels`: example 7 is no picture, 20 is empty, and 33 has a label beyond the classes."""
+    pictures = [flat_picture(4 * i) for i in range(COUNT)]
+    pictures[7], pictures[20] = b"no picture", b""
+    return make_source(pictures, [5 if i == 33 else i % 5 for i in range(COUNT)])
+
+
+def test_bad_images_are_left_out_and_the_epoch_filled_up(with_bad_ones, tmp_path):
+    told = []
+    bad_images = BadImages(tmp_path / "bad.csv", limit=0.1, tell=told.append)
+    controls = StageControls(stage())
+    dataset = train_dataset(with_bad_ones, config(), controls, style="v2", seed=0, bad_images=bad_images)
+    for epoch in (0, 1):
+        controls.epoch.assign(epoch)
+        found = examples_of([(images.numpy(), None) for images, _ in dataset])
+        assert len(found) == 48
+        assert set(found) == set(range(COUNT)) - set(BAD)
+    assert bad_images.known("train") == [*BAD]
+    assert len(told) == 3  # once, not each epoch
+    rows = {int(row["key"]): row for row in csv.DictReader((tmp_path / "bad.csv").open())}
+    assert set(rows) == set(BAD)
+    assert all(row["split"] == "train" and row["where"] == f"example {key}" for key, row in rows.items())
+    assert rows[20]["reason"].startswith("empty")
+    assert rows[33]["reason"] == "label 5: expected 0 to 4"
+    assert "JPEG" in rows[7]["reason"]
+
+
+def test_going_on_after_bad_images_gives_the_same_batches(with_bad_ones, tmp_path):
+    def dataset(name):
+        bad_images = BadImages(tmp_path / name, limit=0.1, tell=lambda _: None)
+        return train_dataset(with_bad_ones, config(), controls, style="v2", seed=0, bad_images=bad_images)
+
+    controls = StageControls(stage())
+    whole = [(images.numpy(), labels.numpy()) for images, labels in dataset("bad.csv")]
+    for first in (1, 3, 5):
+        controls.first_batch.assign(first)
+        rest = [(images.numpy(), labels.numpy()) for images, labels in dataset("bad.csv")]
+        assert checksum(rest) == checksum(whole[first:])
+
+
+def test_bad_images_have_no_weight_in_evaluation(with_bad_ones):
+    bad_images = BadImages(limit=0.1, tell=lambda _: None)
+    dataset = eval_dataset(with_bad_ones, config(), image_size=16, batch_size=20, style="v2", bad_images=bad_images)
+    weights = np.concatenate([weights.numpy() for *_, weights in dataset])
+    assert [*np.flatnonzero(weights == 0)] == [*BAD]
+    assert bad_images.known("eval") == [*BAD]
+
+
+def test_too_many_bad_images_stop_the_run(with_bad_ones, tmp_path):
+    bad_images = BadImages(tmp_path / "bad.csv", limit=0.04, tell=lambda _: None)
+    with pytest.raises(tf.errors.OpError):
+        list(train_dataset(with_bad_ones, config(), StageControls(stage()), style="v2", seed=0, bad_images=bad_images))
+    expected = r"3 of the 50 train images cannot be used, more than data\.bad_image_limit=0\.04 allows.*bad\.csv"
+    with pytest.raises(DataError, match=expected):
+        raise bad_images.error
+
+
+def test_stopping_at_the_first_bad_image(with_bad_ones):
+    bad_images = BadImages(on_bad_image="error")
+    with pytest.raises(tf.errors.OpError):
+        list(eval_dataset(with_bad_ones, config(), image_size=16, batch_size=9, style="v2", bad_images=bad_images))
+    assert "example 7: " in str(bad_images.error)
+    assert "data.on_bad_image=skip" in str(bad_images.error)
+
+
+# --- several labels ---
+
+
+def test_several_labels_an_image():
+    pictures = [flat_picture(0), flat_picture(4), flat_picture(8)]
+    rows = tf.ragged.constant([[0, 3], [], [2]], dtype=tf.int64)
+
+    def examples(shard=(0, 1), seed=None):
+        labels = tf.data.Dataset.from_tensor_slices(rows).map(lambda row: row)
+        return tf.data.Dataset.zip((tf.data.Dataset.range(3), tf.data.Dataset.from_tensor_slices(pictures), labels))
+
+    split = Split(3, examples, lambda _: [3], str)
+    source = Source("many", tuple("abcd"), split, split, multi_label=True)
+    ((_, labels, _),) = eval_dataset(source, config(), image_size=16, batch_size=3, style="v2")
+    np.testing.assert_array_equal(labels, [[1, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]])
 
 
 # --- errors ---

@@ -1,5 +1,6 @@
 """Names, splits and what is said about what is missing."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,18 +9,18 @@ import time
 import pytest
 import tensorflow as tf
 
-from efficientnetv2_tf.data.sources import DataError, check_source_name, list_sources, open_source
+from efficientnetv2_tf.data.sources import DataError, check_source, list_sources, open_source
 
 
 def test_names():
     names = list_sources()
     assert names[0] == "digits"
     assert len(set(names)) == len(names)
-    for name in [*names, "tfds:anything", "tfds:glue/cola"]:
-        check_source_name(name)
+    for name in [*names, "tfds:anything", "tfds:glue/cola", "folder:/", "tfrecord:/data/train*"]:
+        check_source(name, "/data")
 
 
-@pytest.mark.parametrize("check", [check_source_name, open_source])
+@pytest.mark.parametrize("check", [check_source, open_source])
 @pytest.mark.parametrize(
     "name, nearest", [("digit", "digits"), ("cifar", "cifar10"), ("flowers", "flowers102"), ("Digits", "digits")]
 )
@@ -31,23 +32,30 @@ def test_unknown_name(check, name, nearest):
     assert "Did you mean " in message
     assert nearest in message.split("Available")[0]
     assert "Available: digits, " in message
-    assert "tfds:NAME" in message
+    assert "tfds:NAME, folder:PATH, tfrecord:GLOB" in message
 
 
 def test_far_from_every_name():
     with pytest.raises(DataError, match=r"Unknown data set 'xyzzy'\. Available: digits"):
-        check_source_name("xyzzy")
+        check_source("xyzzy")
 
 
 def test_checking_a_name_loads_nothing():
     code = (
         "import sys\n"
-        "from efficientnetv2_tf.data.sources import check_source_name\n"
-        "check_source_name('cifar10')\n"
+        "from efficientnetv2_tf.data.sources import check_source\n"
+        "check_source('cifar10')\n"
         "print({'tensorflow', 'tensorflow_datasets', 'keras', 'sklearn'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_folders_are_looked_for_before_anything_is_loaded(tmp_path):
+    with pytest.raises(DataError, match=f"'folder:photos' should be a folder. There is none at {tmp_path}/photos"):
+        check_source("folder:photos", tmp_path)
+    with pytest.raises(DataError, match=r"data\.data_dir: expected the folder of the TFRecord files of 'imagenet'"):
+        check_source("imagenet")
 
 
 # --- splits ---
@@ -55,13 +63,35 @@ def test_checking_a_name_loads_nothing():
 
 def test_splits(digits_dir):
     source = open_source("digits", data_dir=digits_dir, train_split="train[:100]", eval_split="train[100:130]")
-    assert (source.num_train, source.num_eval) == (100, 30)
-    train, evaluation = list(source.train()), list(source.eval())
-    assert (len(train), len(evaluation)) == (100, 30)
-    assert source.train().element_spec == (tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
-    assert [int(label) for _, label in source.train()] == [int(label) for _, label in train]  # a fixed order
-    whole = [image.numpy() for image, _ in open_source("digits", data_dir=digits_dir).train().take(130)]
-    assert [image.numpy() for image, _ in [*train, *evaluation]] == whole
+    assert (source.train.count, source.eval.count) == (100, 30)
+    train, evaluation = list(source.train.open()), list(source.eval.open())
+    scalars = tuple(tf.TensorSpec([], dtype) for dtype in (tf.int64, tf.string, tf.int64))
+    assert source.train.open().element_spec == scalars
+    assert [int(key) for key, *_ in train] == [*range(100)]
+    assert [int(label) for *_, label in source.train.open()] == [int(label) for *_, label in train]  # a fixed order
+    whole = open_source("digits", data_dir=digits_dir).train.open().take(130)
+    assert [image.numpy() for _, image, _ in [*train, *evaluation]] == [image.numpy() for _, image, _ in whole]
+    assert source.eval.where(7) == "digits/1.0.0 train[100:130], example 7"
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 8])
+@pytest.mark.parametrize("name", ["test[:53]", "test[:50]+train[:3]"])
+def test_shards(digits_dir, name, shards):
+    split = open_source("digits", data_dir=digits_dir, eval_split=name).eval
+    whole = {int(key): image.numpy() for key, image, _ in split.open()}
+    assert sorted(whole) == [*range(53)]
+    parts = [[(int(key), image.numpy()) for key, image, _ in split.open((index, shards))] for index in range(shards)]
+    assert [len(part) for part in parts] == split.shard_sizes(shards)
+    assert max(split.shard_sizes(shards)) - min(split.shard_sizes(shards)) <= 1
+    assert sorted(itertools.chain(*parts)) == sorted(whole.items())
+
+
+def test_data_set_without_classes(tmp_path):
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=1), pytest.raises(DataError) as caught:
+        open_source("tfds:div2k", data_dir=tmp_path)
+    assert "should have the features 'image' and 'label' (a class)" in str(caught.value)
 
 
 @pytest.mark.parametrize("split", ["nothing", "train[:200%]", "train[", "train+nothing"])

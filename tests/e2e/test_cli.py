@@ -164,7 +164,8 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
         (["--hparams=nowhere"], "testing"),
         (["--hparams=model.activation=foo"], "model.activation"),
         (["--hparams=data.randaugment_exclude=[Foo]"], "data.randaugment_exclude"),
-        (["--dataset=imagenet"], "cannot be read yet"),
+        (["--dataset=imagenet"], "--data_dir=DIR"),
+        (["--dataset=folder:/no/such/photos"], "/no/such/photos"),
     ],
 )
 def test_mistakes_are_explained_before_tensorflow_loads(flags, expected, tmp_path):

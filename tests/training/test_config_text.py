@@ -1,6 +1,7 @@
 """YAML and override strings."""
 
 import pytest
+import yaml
 
 from efficientnetv2_tf.training.config_text import (
     flatten,
@@ -119,3 +120,10 @@ def test_written_yaml_is_read_back_unchanged():
 def test_flatten():
     nested = {"train": {"epochs": 2, "rho": [1]}, "empty": {}, "data.cache": "none", "x": {"y": {"z": None}}}
     assert flatten(nested) == {"train.epochs": 2, "train.rho": [1], "data.cache": "none", "x.y.z": None}
+
+
+def test_slices_as_in_the_releases_saved_configurations():
+    text = yaml.dump({"data": {"splits": {"train": {"files": "train*", "slice": slice(20, None)}}}})
+    assert read_yaml(text, "config.yaml") == {
+        "data": {"splits": {"train": {"files": "train*", "slice": [20, None, None]}}}
+    }

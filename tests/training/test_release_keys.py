@@ -1,5 +1,7 @@
 """The official release's names."""
 
+import re
+
 import pytest
 
 from efficientnetv2_tf.training.hparams import Config, ConfigError, flat, resolve
@@ -24,22 +26,23 @@ from efficientnetv2_tf.training.release_keys import EvalShare, recipe_for_datase
         ("train.lr_decay_epoch=2.4", {"train.lr_decay_epochs": 2.4}),
         ("train.lr_warmup_epoch=1", {"train.lr_warmup_epochs": 1}),
         ("train.lr_min=1e-4", {"train.lr_min_per_256_images": 1e-4}),
-        ("train.gclip=5", {"train.gradient_clip": 5}),
+        ("train.gclip=0", {"train.gradient_clip": 0}),
         ("train.ft_init_ckpt=/a/b", {"train.init_weights": "/a/b"}),
         ("train.split=minival", {"data.train_split": "minival"}),
+        ("train.split=train", {"data.train_split": None}),
         ("eval.split=test", {"data.eval_split": "test"}),
+        ("eval.split=eval", {"data.eval_split": None}),
         ("data.ram=15", {"progressive.randaugment.1": 15}),
         ("data.mixup_alpha=0.2", {"progressive.mixup.1": 0.2}),
         ("data.cutmix_alpha=None", {"progressive.cutmix.1": 0}),
         ("data.ra_num_layers=3", {"data.randaugment_layers": 3}),
-        ("data.augname=randaug", {"data.augment": "randaugment"}),
-        ("data.augname=autoaug", {"data.augment": "autoaugment"}),
-        ("data.augname=effnetv1_autoaug", {"data.augment": "autoaugment"}),
-        ("data.augname=ft", {"data.augment": "erase"}),
-        ("data.augname=None", {"data.augment": "none"}),
+        ("data.augname=ra_aa", {"data.augment": "ra_aa"}),
         ("data.cache=True", {"data.cache": "memory"}),
         ("data.cache=false", {"data.cache": "none"}),
-        ("data.multiclass=true", {"data.multi_label": True}),
+        ("data.multiclass=false", {"data.multi_label": False}),
+        ("train.loss_type=sigmoid", {"data.multi_label": True}),
+        ("train.loss_type=softmax", {}),
+        ("train.loss_type=None", {}),
         ("data.num_classes=10", {"model.num_classes": 10}),
         ("data.num_classes=None", {}),
         ("data.ds_name=flowers", {"data.dataset": "flowers102"}),
@@ -52,6 +55,10 @@ from efficientnetv2_tf.training.release_keys import EvalShare, recipe_for_datase
         ("model.model_name=efficientnetv2-m", {"model.name": "efficientnetv2-m"}),
         ("model.act_fn=swish", {"model.activation": "silu"}),
         ("model.act_fn=relu6", {"model.activation": "relu6"}),
+        ("model.act_fn=None", {"model.activation": "silu"}),
+        ("model.bn_type=None", {"model.normalization": "batch"}),
+        ("model.bn_type=tpu_bn", {"model.normalization": "sync_batch"}),
+        ("model.bn_type=gn", {"model.normalization": "group"}),
         ("model.survival_prob=0.8", {"model.drop_connect_rate": 0.2}),
         ("model.survival_prob=1.0", {"model.drop_connect_rate": 0}),
         ("model.survival_prob=None", {"model.drop_connect_rate": 0}),
@@ -70,6 +77,33 @@ def test_renamed_keys(theirs, ours):
         value == 0 for value in ours.values()
     )
     assert notes == []
+
+
+@pytest.mark.parametrize(
+    "augname, augment, preprocessing, crop",
+    [
+        ("randaug", "randaugment", "v2", "random_area"),
+        ("autoaug", "autoaugment", "v2", "random_area"),
+        ("None", "none", "v2", "random_area"),
+        ("", "none", "v2", "random_area"),
+        ("effnetv1_autoaug", "autoaugment", "v1", "random_area"),
+        ("effnetv1_randaug", "randaugment", "v1", "random_area"),
+        ("ft", "erase", "finetune", "none"),
+        ("ft_cutout", "erase", "finetune", "none"),
+        ("ft_autoaug", "autoaugment", "finetune", "none"),
+        ("ft_randaug", "randaugment", "finetune", "none"),
+    ],
+)
+def test_the_augmentation_decides_the_preprocessing_too(augname, augment, preprocessing, crop):
+    translated, notes = translate(f"data.augname={augname}")
+    assert translated == {"data.augment": augment, "data.preprocessing": preprocessing, "data.crop": crop}
+    assert notes == []
+    assert load_config(None, f"data.augname={augname}", model="efficientnetv2-b0").data.preprocessing == preprocessing
+
+
+def test_an_augmentation_that_is_not_here_is_refused():
+    with pytest.raises(ConfigError, match=r"data\.augment: expected 'none'.*Received: 'ra_aa'"):
+        load_config(None, "data.augname=ra_aa")
 
 
 def test_our_own_keys_and_values_pass_unchanged():
@@ -93,9 +127,7 @@ def test_nested_dictionaries_are_flattened_in_order():
         "runtime.skip_host_call",
         "runtime.use_async_checkpointing",
         "model.data_format",
-        "model.bn_type",
         "train.sched",
-        "data.splits.eval.num_images",
     ],
 )
 def test_keys_without_meaning_are_ignored_with_a_note(key):
@@ -104,21 +136,51 @@ def test_keys_without_meaning_are_ignored_with_a_note(key):
     assert len(notes) == 1 and notes[0].startswith(f"ignored: {key} (")
 
 
-def test_keys_that_cannot_be_honoured_are_refused_unless_they_ask_for_what_is_done_anyway():
-    translated, notes = translate("model.bn_momentum=0.9,train.varsexp=None")
-    assert translated == {} and len(notes) == 2
-    with pytest.raises(ConfigError, match=r"train\.varsexp.*Received: '\.\*head'"):
-        translate("train.varsexp=.*head")
-    with pytest.raises(ConfigError, match=r"model\.bn_momentum.*expected 0\.9\. Received: 0\.99"):
-        translate("model.bn_momentum=0.99")
+def test_a_section_without_meaning_has_one_note():
+    translated, notes = translate({"data": {"splits": {"eval": {"num_images": 5, "files": "val*"}}}})
+    assert translated == {}
+    assert notes == ["ignored: data.splits.* (use data.train_split and data.eval_split)"]
 
 
-def test_what_is_different_here_is_said():
-    translated, notes = translate("train.optimizer=adam")
-    assert translated == {"train.optimizer": "adamw"}
-    assert notes == [
-        "changed: train.optimizer=adam (adamw, whose weight decay is decoupled from the gradients)"
-    ]
+@pytest.mark.parametrize(
+    "key, honoured, refused",
+    [
+        ("model.gn_groups", "8", "32"),
+        ("model.bn_momentum", "0.9", "0.99"),
+        ("model.local_pooling", "false", "true"),
+        ("train.ft_init_ema", "true", "false"),
+        ("train.loss_type", "softmax", "custom"),
+        ("train.varsexp", "None", ".*head"),
+        ("train.weight_decay_inc", "0", "0.5"),
+    ],
+)
+def test_keys_that_cannot_be_honoured_are_refused_unless_they_ask_for_what_is_done_anyway(key, honoured, refused):
+    assert translate(f"{key}={honoured}") == ({}, [])
+    with pytest.raises(ConfigError, match=rf"{re.escape(key)}.*expected .*Received: "):
+        translate(f"{key}={refused}")
+
+
+@pytest.mark.parametrize(
+    "override, translated, note",
+    [
+        (
+            "train.optimizer=adam",
+            {"train.optimizer": "adamw"},
+            "changed: train.optimizer=adam (adamw, whose weight decay is decoupled from the gradients)",
+        ),
+        ("train.gclip=-5", {"train.gradient_clip": 5}, "changed: train.gclip=-5 (clips the norm of all gradients"),
+        ("data.multiclass=true", {"data.multi_label": True}, "changed: data.multiclass=True (trains with the sigmoid"),
+    ],
+)
+def test_what_is_different_here_is_said(override, translated, note):
+    values, notes = translate(override)
+    assert values == translated
+    assert len(notes) == 1 and notes[0].startswith(note)
+
+
+def test_the_number_of_classes_is_that_of_the_data_as_in_the_release():
+    translated, notes = translate({"data": {"num_classes": 10}, "model": {"num_classes": 1000}})
+    assert (translated, notes) == ({"model.num_classes": 10}, [])
 
 
 def test_decoded_blocks_become_block_strings():
@@ -139,9 +201,7 @@ def test_decoded_blocks_become_block_strings():
         translate({"model": {"blocks_args": [{"kernel_size": 3}]}})
 
 
-@pytest.mark.parametrize(
-    "eval_size, share, pixels", [(224, 0.8, 176), (300, 0.8, 240), (300, 1.0, 288), (384, 1, 384)]
-)
+@pytest.mark.parametrize("eval_size, share, pixels", [(224, 0.8, 176), (300, 0.8, 240), (300, 1.0, 288), (384, 1, 384)])
 def test_shares_are_rounded_down_to_a_multiple_of_16(eval_size, share, pixels):
     assert EvalShare(share).pixels(eval_size) == pixels
 
@@ -174,20 +234,25 @@ def test_a_hparam_str_of_the_release_loads(caplog):
 
 
 def test_a_saved_config_of_the_release_loads(tmp_path):
+    """It has every key of the release's default configuration, so all are known."""
     path = tmp_path / "config.yaml"
     path.write_text(
         "data: {augname: randaug, cache: true, cutmix_alpha: 0.2, data_dir: null,\n"
         "  ds_name: imagenet, ibase: 128, mixup_alpha: 0.2, multiclass: false,\n"
         "  num_classes: 1000, ra_num_layers: 2, ram: 15, resize: null,\n"
-        "  splits: {train: {files: 'train*', num_images: 1281167}},\n"
-        "  tfds_name: null, tfds_split: null}\n"
+        "  splits: {eval: {files: 'val*', num_images: 50000, slice: null, tfds_split: null},\n"
+        "    minival: {files: 'train*', num_images: 25021, slice: null, tfds_split: null},\n"
+        "    train: {files: 'train*', num_images: 1281167, slice: null, tfds_split: null},\n"
+        "    trainval: {files: 'train*', num_images: 1281167, slice: null, tfds_split: null}},\n"
+        "  tfds_name: null, tfds_split: null, try_gcs: false}\n"
         "eval: {batch_size: 8, isize: 480, split: null}\n"
-        "model: {act_fn: silu, bn_epsilon: 0.001, bn_momentum: 0.9, bn_type: null, conv_dropout: null,\n"
-        "  data_format: channels_last, depth_coefficient: 1.0, depth_divisor: 8, dropout_rate: 0.3,\n"
-        "  feature_size: 1280, gn_groups: 8, headbias: null, local_pooling: false, min_depth: 8,\n"
+        "model: {act_fn: silu, blocks_args: null, bn_epsilon: 0.001, bn_momentum: 0.9, bn_type: null,\n"
+        "  conv_dropout: null, data_format: channels_last, depth_coefficient: 1.0, depth_divisor: 8,\n"
+        "  dropout_rate: 0.3, feature_size: 1280, gn_groups: 8, headbias: null, local_pooling: false, min_depth: 8,\n"
         "  model_name: efficientnetv2-m, num_classes: 1000, survival_prob: 0.8, width_coefficient: 1.0}\n"
         "runtime: {iterations_per_loop: 1000, keep_checkpoint_every_n_hours: 5, keep_checkpoint_max: 5,\n"
-        "  log_step_count_steps: 64, mixed_precision: true, skip_host_call: false}\n"
+        "  log_step_count_steps: 64, mixed_precision: true, skip_host_call: false, strategy: tpu,\n"
+        "  use_async_checkpointing: false}\n"
         "train: {batch_size: 4096, ema_decay: 0.9999, epochs: 350, ft_init_ckpt: null, gclip: 0,\n"
         "  ft_init_ema: true, isize: 384, label_smoothing: 0.1, loss_type: null, lr_base: 0.016,\n"
         "  lr_decay_epoch: 2.4, lr_decay_factor: 0.97, lr_min: 0,\n"
@@ -201,6 +266,7 @@ def test_a_saved_config_of_the_release_loads(tmp_path):
     assert theirs.model.dropout_rate == ours.model.dropout_rate == 0.3
     assert theirs.train.model_copy(update={"keep_checkpoints": 3}) == ours.train
     assert theirs.data.dataset == "imagenet" and theirs.data.cache == "memory"
+    assert theirs.data.model_copy(update={"cache": "none", "eval_batch_size": 4096}) == ours.data
 
 
 @pytest.mark.parametrize(
@@ -219,8 +285,8 @@ def test_a_saved_config_of_the_release_loads(tmp_path):
         ("CarsFt", "cars196"),
         ("digits", "digits"),
         ("tf_flowers", "tf_flowers"),
-        ("tfds:mnist", None),
-        ("folder:/photos", None),
+        ("tfds:mnist", "own_images"),
+        ("folder:/photos", "own_images"),
     ],
 )
 def test_recipe_for_dataset(name, recipe):

@@ -2,14 +2,17 @@
 
 import csv
 import io
+from typing import get_args
 
 import pytest
 import rich.console
 import tensorflow as tf
 
+from efficientnetv2_tf.networks.normalization import NORMALIZATIONS
+from efficientnetv2_tf.networks.preprocessing import STYLES
 from efficientnetv2_tf.training import trainer
 from efficientnetv2_tf.training.classifier import Classifier
-from efficientnetv2_tf.training.hparams import ACTIVATIONS, OPERATIONS
+from efficientnetv2_tf.training.hparams import ACTIVATIONS, OPERATIONS, DataConfig, ModelConfig
 from efficientnetv2_tf.training.recipes import load_config
 
 OVERRIDES = (
@@ -71,9 +74,9 @@ def test_preprocessing_of_the_documentation_gives_the_accuracy(tmp_path):
 
     summary = trainer.train(load_config("testing", "train.epochs=3"), tmp_path / "run", console=console())
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
-    examples = list(open_source("digits").eval())
-    images = tf.stack([preprocess_eval(image, 32, "v2", crop=False) for image, _ in examples])
-    right = tf.argmax(model.predict(images, verbose=0), -1) == tf.stack([label for _, label in examples])
+    examples = list(open_source("digits").eval.open())
+    images = tf.stack([preprocess_eval(image, 32, "v2", crop=False) for _, image, _ in examples])
+    right = tf.argmax(model.predict(images, verbose=0), -1) == tf.stack([label for *_, label in examples])
     assert float(tf.reduce_mean(tf.cast(right, tf.float32))) == pytest.approx(summary["test_accuracy"], abs=1e-6)
 
 
@@ -84,3 +87,16 @@ def test_names_checked_without_tensorflow_are_those_that_exist():
 
     assert sorted(OPERATIONS) == sorted(OP_NAMES)
     assert all(callable(keras.activations.get(name)) for name in ACTIVATIONS)
+    assert get_args(ModelConfig.model_fields["normalization"].annotation) == NORMALIZATIONS
+    styles, none = get_args(DataConfig.model_fields["preprocessing"].annotation)
+    assert {*get_args(styles)} == {*STYLES} and none is type(None)
+
+
+@pytest.mark.slow
+def test_the_network_carries_what_it_was_trained_with(tmp_path):
+    import keras
+
+    other = "train.epochs=1,progressive.stages=1,model.normalization=group,data.preprocessing=finetune"
+    trainer.train(load_config("testing", other), tmp_path / "run", console=console())
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert (model.normalization, model.preprocessing) == ("group", "finetune")

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from efficientnetv2_tf.training.files import replacing
+from efficientnetv2_tf.files import replacing
 
 
 def test_replaces(tmp_path):

@@ -1,0 +1,131 @@
+"""What becomes of pictures that cannot be used: skipped, counted and written down, or the end of the run."""
+
+import csv
+import pathlib
+import threading
+
+import tensorflow as tf
+from absl import logging
+
+from efficientnetv2_tf.data.decode import decode
+from efficientnetv2_tf.data.sources import DataError
+
+_COLUMNS = ("split", "key", "where", "reason")
+_LONGEST_REASON = 200  # characters
+
+
+class BadImages:
+    """The log of one run's bad images; the pipeline reports to it from its own threads.
+
+    An example is bad if its picture cannot be read or decoded, or its label is none of the classes.
+
+    Args:
+        path: of the CSV file that gets a line for each, with split, key, where and reason; None writes none. What is in
+            it already counts as known.
+        on_bad_image: "skip", or "error" to stop at the first.
+        limit: share of a split's examples, in [0, 1]; more bad ones than that stop the run.
+        tell: called with a line of text for each.
+
+    Attributes:
+        error: the `DataError` that stopped the run, or None. TensorFlow turns it into an error of its own kind on the
+            way to the caller.
+    """
+
+    def __init__(self, path=None, *, on_bad_image="skip", limit=0.01, tell=logging.warning):
+        self.error = None
+        self._path, self._tell = path and pathlib.Path(path), tell
+        self._on_bad_image, self._limit = on_bad_image, limit
+        self._keys = {}  # of each split
+        self._lock = threading.Lock()
+        if self._path and self._path.exists():
+            with self._path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    if row["reason"]:  # a line that was cut off has none
+                        self._keys.setdefault(row["split"], set()).add(int(row["key"]))
+
+    def known(self, split_name):
+        """Keys of the bad examples of a split, in ascending order."""
+        return sorted(self._keys.get(split_name, ()))
+
+    def report(self, split_name, split, key, reason):
+        """Takes down one example.
+
+        Args:
+            split_name: "train" or "eval".
+            split: its `Split`.
+            key: of the example.
+            reason: why it cannot be used.
+
+        Raises:
+            DataError: `on_bad_image` is "error", or there are too many.
+        """
+        with self._lock:
+            keys = self._keys.setdefault(split_name, set())
+            if key in keys:
+                return
+            keys.add(key)
+            where, reason = split.where(key), " ".join(reason.split())[:_LONGEST_REASON].rstrip(".")
+            self._write((split_name, key, where, reason))
+            self._stop_at(split_name, split, where, reason)
+        self._tell(f"Bad image skipped ({len(keys)} of {split.count} in {split_name}): {where}: {reason}")
+
+    def _write(self, row):
+        if not self._path:
+            return
+        is_new = not self._path.exists()
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([_COLUMNS, row] if is_new else [row])
+
+    def _stop_at(self, split_name, split, where, reason):
+        listed = f" All are listed in {self._path}." if self._path else ""
+        if self._on_bad_image == "error":
+            self.error = DataError(
+                f"{where}: {reason}. Mend or remove it, or pass over such images with data.on_bad_image=skip."
+            )
+        elif len(self._keys[split_name]) > self._limit * split.count:
+            self.error = DataError(
+                f"{len(self._keys[split_name])} of the {split.count} {split_name} images cannot be used, more than "
+                f"data.bad_image_limit={self._limit:g} allows. The last one: {where}: {reason}.{listed} "
+                "--mode=verify_data checks all of them."
+            )
+        if self.error:
+            raise self.error
+
+
+def usable(bad_images, split_name, split, num_classes):
+    """What reports bad examples while a data set is read.
+
+    Args:
+        bad_images: a `BadImages`.
+        split_name: "train" or "eval".
+        split: the `Split`.
+        num_classes: labels have to be below it.
+
+    Returns:
+        A function of (good: bool scalar, key: int64 scalar, item: string scalar, label: int64), which gives `good` and
+        reports the example where that is False.
+    """
+
+    def report(key, item, label):
+        bad_images.report(split_name, split, int(key), _reason(split, item, label, num_classes))
+        return False
+
+    def checked(good, key, item, label):
+        result = tf.cond(good, lambda: True, lambda: tf.numpy_function(report, [key, item, label], tf.bool))
+        result.set_shape([])
+        return result
+
+    return checked
+
+
+def _reason(split, item, label, num_classes):
+    """Tries once more, to learn what went wrong."""
+    try:
+        encoded = split.read(tf.constant(item))
+        if not encoded.numpy():
+            return "empty, or its record is damaged"
+        decode(encoded)
+    except tf.errors.OpError as error:
+        return error.message.partition(" [Op:")[0].rpartition("}} ")[2]
+    return f"label {label}: expected 0 to {num_classes - 1}"
