@@ -28,6 +28,7 @@ setuptools.setup(
         "rich",  # tables and progress bars; Keras needs it too
         "scikit-learn",  # its digits are the data set that needs no download
         "matplotlib",  # pictures of a training
+        "Pillow",  # formats, sizes and modes in --mode=verify_data; matplotlib needs it too
         "wrapt",  # registers our layers when Keras is imported, so that importing us need not; TensorFlow needs it too
     ],
     extras_require={

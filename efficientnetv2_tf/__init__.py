@@ -16,8 +16,11 @@ _HOME = {
     "load_weights": "efficientnetv2_tf.networks.weights",
     "save_official_checkpoint": "efficientnetv2_tf.networks.weights",
     "list_models": "efficientnetv2_tf.networks.variants",
-    "MBConv": "efficientnetv2_tf.networks.layers",
-    "FusedMBConv": "efficientnetv2_tf.networks.layers",
+    "freeze": "efficientnetv2_tf.networks.freezing",
+    "freeze_batch_norm": "efficientnetv2_tf.networks.freezing",
+    "unfreeze": "efficientnetv2_tf.networks.freezing",
+    "MBConv": "efficientnetv2_tf.networks.blocks",
+    "FusedMBConv": "efficientnetv2_tf.networks.blocks",
     "SqueezeExcite": "efficientnetv2_tf.networks.layers",
     "StochasticDepth": "efficientnetv2_tf.networks.layers",
     "ScheduledDropout": "efficientnetv2_tf.networks.layers",
@@ -44,7 +47,24 @@ def __dir__():
     return sorted(__all__)
 
 
+# The classes that `.keras` files may name.
+_SAVED = ("EfficientNet", "MBConv", "FusedMBConv", "SqueezeExcite", "StochasticDepth", "ScheduledDropout")
+_SAVED_IN = {**{name: _HOME[name] for name in _SAVED}, "PointwiseConv2D": "efficientnetv2_tf.networks.layers"}
+
+
+class _Deferred:
+    """Stands for a class of ours in Keras' registry until its module loads, which registers the class itself."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def from_config(self, config):
+        return getattr(importlib.import_module(_SAVED_IN[self._name]), self._name).from_config(config)
+
+
 @wrapt.when_imported("keras")
-def _register(_):
-    """Lets `load_model` find our classes, which register themselves when their module loads."""
-    importlib.import_module("efficientnetv2_tf.networks.model")
+def _register(keras):
+    """Lets `load_model` find our classes. Their modules are not loaded here: one of them may be loading Keras."""
+    known = keras.saving.get_custom_objects()
+    for name in _SAVED_IN:
+        known.setdefault(f"efficientnetv2_tf>{name}", _Deferred(name))

@@ -1,5 +1,7 @@
 """The package's surface: what can be imported, and what importing it costs."""
 
+import importlib
+
 import pytest
 
 import efficientnetv2_tf
@@ -12,10 +14,33 @@ def test_importing_the_package_loads_no_framework(run_python):
 
 
 def test_the_pure_modules_load_no_framework(run_python):
-    modules = ["networks.block_string", "networks.variants", "networks.cost", "progressive.stages"]
+    networks = ["block_string", "variants", "cost", "normalization", "reductions"]
+    modules = [*(f"networks.{name}" for name in networks), "progressive.stages"]
     imports = "\n".join(f"import efficientnetv2_tf.{module}" for module in modules)
     code = f"import sys\n{imports}\nprint({{'tensorflow', 'keras', 'numpy'}} & {{*sys.modules}})"
     assert run_python(code).strip() == "set()"
+
+
+def test_keras_knows_each_class_that_files_may_name():
+    import keras
+
+    importlib.import_module("efficientnetv2_tf.networks.model")
+    registered = {name for name in keras.saving.get_custom_objects() if name.startswith("efficientnetv2_tf>")}
+    assert registered == {f"efficientnetv2_tf>{name}" for name in efficientnetv2_tf._SAVED_IN}
+
+
+@pytest.mark.slow
+def test_a_model_of_our_layers_opens_where_nothing_of_ours_is_loaded(run_python, tmp_path):
+    import keras
+
+    blocks = [efficientnetv2_tf.MBConv("r1_k3_s1_e2_i8_o8"), efficientnetv2_tf.SqueezeExcite(2)]
+    keras.Sequential([keras.Input([None, None, 8]), *blocks]).save(tmp_path / "blocks.keras")
+    code = f"""
+import sys, efficientnetv2_tf, keras
+print([name for name in sys.modules if name.startswith("efficientnetv2_tf.")])
+print([type(layer).__name__ for layer in keras.models.load_model({str(tmp_path / "blocks.keras")!r}).layers])
+"""
+    assert run_python(code).splitlines() == ["[]", "['MBConv', 'SqueezeExcite']"]
 
 
 @pytest.mark.parametrize("name", efficientnetv2_tf.__all__)

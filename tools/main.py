@@ -16,10 +16,11 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "traineval", "eval", "plan", "preview", "import", "models"],
+    ["train", "traineval", "eval", "plan", "preview", "verify_data", "import", "models"],
     "train: trains a network, or goes on with an interrupted training (traineval: the official release's name for it). "
     "eval: evaluates what a training left in --model_dir. plan: prints the stages of a recipe, without building "
-    "anything. preview: draws what each stage trains on, to --output. import: reads --weights and writes the network "
+    "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set, and "
+    "lists and draws what it finds into the folder --output. import: reads --weights and writes the network "
     "with them to --output. models: prints the family as a table, and draws it to --output.",
 )
 flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Default: the recipe's.")
@@ -49,7 +50,8 @@ flags.DEFINE_string(
     "output",
     None,
     "For --mode=import: the .keras file to write. For --mode=models and preview: the .png file to draw; default: "
-    "models.png or preview.png.",
+    "models.png or preview.png. For --mode=verify_data: the folder for verify_data.csv and data.png; default: the "
+    "current one.",
 )
 # The official release's names.
 flags.DEFINE_alias("model_name", "model")
@@ -124,6 +126,19 @@ def _preview():
     from efficientnetv2_tf.training.preview import preview
 
     preview(config, output, console=console)
+
+
+def _verify_data():
+    config, console = _configure(), _console()
+    _load_tensorflow(config, console)
+    from efficientnetv2_tf.data import verify
+    from efficientnetv2_tf.training.startup import hidden_stderr
+    from efficientnetv2_tf.training.task import source_options
+
+    with hidden_stderr():  # of each bad picture the decoders write a line of their own
+        report = verify.run(config.data.dataset, source_options(config), output=FLAGS.output or ".", console=console)
+    if report.bad:
+        sys.exit(1)
 
 
 def _import():
@@ -246,6 +261,7 @@ _MODES = {
     "eval": _evaluate,
     "plan": _plan,
     "preview": _preview,
+    "verify_data": _verify_data,
     "import": _import,
     "models": _models,
 }

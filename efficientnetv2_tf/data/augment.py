@@ -109,11 +109,11 @@ def randaugment(image, magnitude, seed, *, num_layers=2, scale_pixels=False, exc
     _check_magnitude(magnitude)
     if num_layers < 0:
         raise ValueError(f"`num_layers` should be 0 or more. Received: num_layers={num_layers}")
-    names = _drawn_names(exclude)
+    operations = [_operation(name, _RANDAUGMENT, scale_pixels) for name in _drawn_names(exclude)]
     magnitude = tf.cast(magnitude, tf.float64)
     for draw in tf.unstack(_draws(seed, num_layers)):
-        index = tf.math.floormod(draw[0], len(names))
-        image = _apply_one(image, names, index, magnitude, draw, _RANDAUGMENT, scale_pixels)
+        index = tf.math.floormod(draw[0], len(operations))
+        image = _apply_one(operations, index, image, magnitude, draw)
     return image
 
 
@@ -159,6 +159,7 @@ def autoaugment(image, seed, *, scale_pixels=False):
     """
     image = image_ops.check_image(image)
     names = sorted({name for steps in AUTOAUGMENT_POLICY for name, _, _ in steps})
+    operations = [_operation(name, _AUTOAUGMENT, scale_pixels) for name in names] + [_unchanged]
     skip = len(names)
     indices = tf.constant([[names.index(name) for name, _, _ in steps] for steps in AUTOAUGMENT_POLICY])
     probabilities = tf.constant([[chance for _, chance, _ in steps] for steps in AUTOAUGMENT_POLICY])
@@ -168,7 +169,7 @@ def autoaugment(image, seed, *, scale_pixels=False):
     policy = tf.math.floormod(policy_draw[0], len(AUTOAUGMENT_POLICY))
     for step, draw in enumerate(step_draws):
         index = tf.where(_chance(draw[0]) < probabilities[policy, step], indices[policy, step], skip)
-        image = _apply_one(image, names, index, levels[policy, step], draw, _AUTOAUGMENT, scale_pixels)
+        image = _apply_one(operations, index, image, levels[policy, step], draw)
     return image
 
 
@@ -227,23 +228,52 @@ def _chance(bits):
     return tf.cast(tf.bitwise.bitwise_and(bits, 0xFFFFFF), tf.float32) / 2.0**24
 
 
-def _apply_one(image, names, index, level, draw, strengths, scale_pixels):
-    """Applies operation `names[index]` and runs no other; at index len(names) the image stays as it is."""
+def _operation(name, strengths, scale_pixels):
+    """The function (image, level, draw) -> image of one image operation."""
 
-    def branch(name):
-        def run():
-            if name in image_ops.WITHOUT_ARGUMENT:
-                return image_ops.apply(name, image)
-            strength = strengths[name]
-            unit = _shorter_side(image) / _REFERENCE_SIDE if strength.pixels and scale_pixels else 1.0
-            argument = _argument(strength, level, unit)
-            if strength.signed:
-                argument = tf.where(draw[1] < 0, -argument, argument)
-            return image_ops.apply(name, image, argument, seed=draw[2:])
+    def run(image, level, draw):
+        if name in image_ops.WITHOUT_ARGUMENT:
+            return image_ops.apply(name, image)
+        strength = strengths[name]
+        unit = _shorter_side(image) / _REFERENCE_SIDE if strength.pixels and scale_pixels else 1.0
+        argument = _argument(strength, level, unit)
+        if strength.signed:
+            argument = tf.where(draw[1] < 0, -argument, argument)
+        return image_ops.apply(name, image, argument, seed=draw[2:])
 
-        return run
+    return run
 
-    return tf.switch_case(index, [*map(branch, names), lambda: tf.identity(image)])
+
+def _unchanged(image, level, draw):
+    return tf.identity(image)
+
+
+def _apply_one(operations, index, *inputs):
+    """Runs `operations[index]`, and no other.
+
+    In a graph, tf.switch_case would be taken apart into nodes that are all passed through whether they are run or not,
+    which takes a third of RandAugment's time; the operation behind it is left whole.
+
+    Args:
+      operations: functions of the inputs.
+      index: int32 scalar.
+      *inputs: tensors, the image first.
+
+    Returns:
+      An image of the same shape.
+    """
+    if tf.executing_eagerly():
+        return operations[int(index)](*inputs)
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in inputs]
+    image = inputs[0]
+    (result,) = tf.raw_ops.StatelessCase(
+        branch_index=index,
+        input=inputs,
+        Tout=[image.dtype],
+        branches=[tf.function(run, autograph=False).get_concrete_function(*specs) for run in operations],
+        output_shapes=[image.shape],
+    )
+    return result
 
 
 def _argument(strength, magnitude, unit=1.0):

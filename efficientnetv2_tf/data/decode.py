@@ -6,16 +6,11 @@ all of EfficientNet V1 ("v1"), one for fine-tuning ("finetune").
 
 import tensorflow as tf
 
-STYLES = ("v2", "v1", "finetune")
-_IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-_IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+from efficientnetv2_tf.networks import preprocessing
+
+STYLES = preprocessing.STYLES
 # From this size on the release takes whole pictures in evaluation, where smaller networks take their centre.
 _WHOLE_IMAGE_SIZE = 320
-
-
-def _check_style(style):
-    if style not in STYLES:
-        raise ValueError(f"`style` should be one of {STYLES}. Received: style={style!r}")
 
 
 def decode(image_bytes):
@@ -37,19 +32,12 @@ def normalize(images, style):
 
     Args:
         images: [..., 3], any type, 0..255.
-        style: "v2" gives (x - 128) / 128; "finetune" gives x / 127.5 - 1; "v1" uses ImageNet's mean and
-            standard deviation.
+        style: one of `STYLES`, see `networks.preprocessing.normalize`.
 
     Returns:
         float32 of the same shape.
     """
-    _check_style(style)
-    images = tf.cast(images, tf.float32)
-    if style == "v2":
-        return (images - 128.0) / 128.0
-    if style == "finetune":
-        return (images / 255.0 - 0.5) / 0.5
-    return (images - _IMAGENET_MEAN) / _IMAGENET_STD
+    return preprocessing.normalize(tf.convert_to_tensor(images), style)
 
 
 def resize(image, image_size, style):
@@ -63,7 +51,7 @@ def resize(image, image_size, style):
     Returns:
         float32 [image_size, image_size, 3]; bicubic may leave 0..255 by a little.
     """
-    _check_style(style)
+    preprocessing.check_style(style)
     size = tf.stack([image_size, image_size])
     if style == "v1":
         return tf.raw_ops.ResizeBicubic(images=image[None], size=size)[0]
@@ -83,7 +71,7 @@ def resize_for_eval(image, image_size, style, *, crop=True):
     Returns:
         float32 [image_size, image_size, 3].
     """
-    _check_style(style)
+    preprocessing.check_style(style)
     if crop and (style == "v1" or (style == "v2" and image_size < _WHOLE_IMAGE_SIZE)):
         image = _centre(image, image_size, rounding_up=style == "v1")
     return resize(image, image_size, style)

@@ -4,6 +4,7 @@ import dataclasses
 import operator
 
 from efficientnetv2_tf.networks.block_string import expand, round_filters
+from efficientnetv2_tf.networks.normalization import has_statistics
 
 _FLOAT32_BYTES = 4
 _STEM_KERNEL = 3
@@ -58,14 +59,14 @@ class _Product:
         return self.filters * self.pixels * (1 + self.normalised + self.activated)
 
 
-def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_channels=3):
+def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_channels=3, normalization="batch"):
     """Parameters, multiply-adds and activation memory of a network with classifier, stage by stage.
 
     Multiply-adds are those of convolutions (squeeze-and-excitation's included) and of the classifier; biases,
     normalisations, activations, poolings and skip connections have none. The papers print them as "FLOPs".
 
     Activation bytes count, in float32 and for one image, every tensor that a forward pass at inference
-    writes, once each: the output of every convolution and dense layer (its bias included), of every batch
+    writes, once each: the output of every convolution and dense layer (its bias included), of every
     normalisation and of every activation (squeeze-and-excitation's sigmoid too), squeeze-and-excitation's
     means and its gated product, every skip connection's sum, and the pooled features. The image itself is not
     counted, nor are dropout and stochastic depth, which write nothing at inference. Training without
@@ -77,13 +78,15 @@ def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_c
         feature_size: channels of the last convolution, after scaling.
         num_classes: outputs of the classifier.
         in_channels: channels of the input.
+        normalization: "batch", "sync_batch" or "group", which keeps no moving means and variances.
 
     Returns:
         A tuple of `StageCost`s: the stem, each stage, and the head (last convolution, pooling, classifier).
 
     Raises:
-        ValueError: an impossible image size.
+        ValueError: an impossible image size, or an unknown normalisation.
     """
+    with_statistics = has_statistics(normalization)
     size = _halved(_height_and_width(image_size))
     stem = blocks[0][0].input_filters
     product = _normalised(_STEM_KERNEL**2 * in_channels * stem, stem, _area(size))
@@ -99,7 +102,10 @@ def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_c
         _normalised(blocks[-1][-1].output_filters * feature_size, feature_size, _area(size)),
         _Product(feature_size * num_classes, num_classes, 1, biased=True),
     ]
-    return (*costs, _stage_cost("head", (1, 1), products, feature_size))
+    costs.append(_stage_cost("head", (1, 1), products, feature_size))
+    if not with_statistics:
+        costs = [dataclasses.replace(cost, total_parameters=cost.parameters) for cost in costs]
+    return tuple(costs)
 
 
 def _normalised(weights, filters, pixels, activated=True):
@@ -194,21 +200,27 @@ def multiply_adds(blocks, image_size, *, feature_size=1280, num_classes=1000):
     return sum(cost.multiply_adds for cost in costs)
 
 
-def parameters(blocks, *, feature_size=1280, num_classes=1000, in_channels=3):
-    """Parameters of a network with batch normalisation.
+def parameters(blocks, *, feature_size=1280, num_classes=1000, in_channels=3, normalization="batch"):
+    """Parameters of a network.
 
     Args:
         blocks: expanded blocks, as `expand` gives them (one tuple a stage).
         feature_size: channels of the last convolution, after scaling.
         num_classes: outputs of the classifier.
         in_channels: channels of the input.
+        normalization: "batch", "sync_batch" or "group".
 
     Returns:
         The pair (trainable, total); the total has the batch normalisations' moving means and variances too.
     """
     any_size = 1  # parameters do not depend on it
     costs = stage_costs(
-        blocks, any_size, feature_size=feature_size, num_classes=num_classes, in_channels=in_channels
+        blocks,
+        any_size,
+        feature_size=feature_size,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        normalization=normalization,
     )
     return sum(cost.parameters for cost in costs), sum(cost.total_parameters for cost in costs)
 

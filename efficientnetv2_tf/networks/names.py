@@ -6,6 +6,8 @@ name, so weights are moved by name and never by order.
 
 import re
 
+from efficientnetv2_tf.networks.normalization import has_statistics
+
 _BLOCK = re.compile(r"blocks_(\d+)/(.+)/(\w+)")
 
 
@@ -22,7 +24,8 @@ def official_name(model, variable):
     Raises:
         ValueError: the model has no such variable.
     """
-    return f"{model.variant}/{_name(model, variable, _OFFICIAL_FIXED, _official_block)}"
+    fixed = _OFFICIAL_FIXED if has_statistics(model.normalization) else _OFFICIAL_GROUP
+    return f"{model.variant}/{_name(model, variable, fixed, _official_block)}"
 
 
 def object_name(model, variable):
@@ -65,6 +68,12 @@ _OFFICIAL_FIXED = {
     "head_conv": "head/conv2d",
     "head_norm": "head/tpu_batch_normalization",
     "classifier": "head/dense",
+}
+# The release names its layers in blocks itself, whatever their kind, and leaves these two to TensorFlow.
+_OFFICIAL_GROUP = {
+    **_OFFICIAL_FIXED,
+    "stem_norm": "stem/group_normalization",
+    "head_norm": "head/group_normalization_1",
 }
 _OBJECT_FIXED = {
     "stem_conv": "_stem/_conv_stem",

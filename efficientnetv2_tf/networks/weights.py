@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from efficientnetv2_tf.networks.names import official_name
+from efficientnetv2_tf.networks.normalization import has_statistics
 from efficientnetv2_tf.networks.weight_file import WeightsError, told
 from efficientnetv2_tf.networks.weights_keras import from_keras_model, read_keras
 from efficientnetv2_tf.networks.weights_official import ARCHIVES, CHECKPOINT_PART, read_official
@@ -25,6 +26,14 @@ __all__ = [
 ]
 
 _HEAD = ("classifier/kernel", "classifier/bias")
+_FEATURES_HEAD = (  # what a network with `features_only` leaves out besides
+    "head_conv/kernel",
+    "head_norm/gamma",
+    "head_norm/beta",
+    "head_norm/moving_mean",
+    "head_norm/moving_variance",
+)
+_STATISTICS = ("moving_mean", "moving_variance", "running_mean", "running_var")
 _STEM = "stem_conv/kernel"
 _SHOWN = 4  # names in an error
 
@@ -44,7 +53,7 @@ class LoadReport:
         mismatched: of another shape in the file; they keep their values.
         unused: in the file, and no variable asked for them. Not counted: optimizer slots, counters, raw values
             beside a moving average, and the preprocessing layers of keras.applications.
-        head_unused: the file's classifier, where the model has none.
+        head_unused: the file's classifier, where the model has none, and the rest of its head under `features_only`.
     """
 
     path: str
@@ -126,10 +135,11 @@ def load_weights(model, path_or_name, source="auto", strict=True):
                 f"one with get_model({file.variant!r}), or pass strict=False to take what fits."
             )
         report, values = _match(model, file, path)
+        reason = _difference(model, file)
     if strict and report.problems:
         raise WeightsError(
             f"{path} ({report.source}) does not hold the weights of {model.name} with {model.count_params():,} "
-            f"parameters; perhaps those of another variant. {'; '.join(report.problems)}. strict=False takes what fits."
+            f"parameters; {reason}. {'; '.join(report.problems)}. strict=False takes what fits."
         )
     if not report.loaded:
         raise WeightsError(f"{path} ({report.source}) holds nothing that fits {model.name}.")
@@ -231,11 +241,20 @@ def _match(model, file, path):
             outcome["loaded"].append(place)
         if name in file.averages:
             outcome["from_average"].append(place)
-    heads = {file.name(model, place) for place in _HEAD}
+    heads = {file.name(model, place) for place in (*_HEAD, *(_FEATURES_HEAD if model.features_only else ()))}
     left = sorted(set(file.values) - {file.name(model, variable) for variable in model.weights})
     outcome["unused"] = [name for name in left if name not in heads]
     outcome["head_unused"] = [name for name in left if name in heads]
     return LoadReport(path, file.kind, **{kind: tuple(items) for kind, items in outcome.items()}), values
+
+
+def _difference(model, file):
+    """The likely reason why a file does not fit."""
+    statistics = any(name.endswith(_STATISTICS) for name in file.values)
+    if statistics == has_statistics(model.normalization):
+        return "perhaps those of another variant"
+    has, wanted = ("batch", "group") if statistics else ("group", "batch")
+    return f"its normalization is {has!r}, and {wanted!r} was expected: get_model(..., normalization={has!r}) takes it"
 
 
 def _fit(model, variable, file, name):

@@ -16,14 +16,14 @@ def load_tensorflow(*, onednn=True):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1" if onednn else "0")
     # Informational lines of the C++ runtime (level 0) and warnings (1) are about its own insides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _hidden_stderr():
+    with hidden_stderr():
         import tensorflow
 
         tensorflow.config.list_logical_devices()  # starts the runtime, which reports missing GPU drivers
 
 
 @contextlib.contextmanager
-def _hidden_stderr():
+def hidden_stderr():
     """Holds back what C++ writes to the error stream; shows it after all if the block fails.
 
     The first lines come before TensorFlow has read TF_CPP_MIN_LOG_LEVEL, so no setting stops them.

@@ -86,7 +86,7 @@ def make_task(config, console):
     """
     config = resolve(config)
     console.print(f"Opening data set {config.data.dataset} ...")
-    source = open_data(config)
+    source = open_source(config.data.dataset, **source_options(config))
     _check(config, source)
     names = source.class_names
     filled = {
@@ -106,23 +106,13 @@ def make_task(config, console):
     return task
 
 
-def open_data(config):
-    """The `Source` that a configuration names."""
-    data = config.data
-    return open_source(
-        data.dataset,
-        data_dir=data.data_dir,
-        train_split=data.train_split,
-        eval_split=data.eval_split,
-        eval_fraction=data.eval_fraction,
-        split_seed=data.split_seed,
-        class_names=data.class_names,
-        num_classes=config.model.num_classes,
-        multi_label=data.multi_label,
-        image_key=data.image_key,
-        label_key=data.label_key,
-        label_offset=data.label_offset,
-    )
+def source_options(config):
+    """The arguments of `open_source` that stand in a configuration, but for the name."""
+    keys = (
+        "data_dir", "train_split", "eval_split", "eval_fraction", "split_seed", "class_names", "multi_label",
+        "image_key", "label_key", "label_offset",
+    )  # fmt: skip
+    return {"num_classes": config.model.num_classes, **{key: getattr(config.data, key) for key in keys}}
 
 
 def _bad_images(data, **options):

@@ -232,6 +232,23 @@ class TestParameters:
         expected = parameters(expand(blocks), feature_size=32, num_classes=3)
         assert (trainable, model.count_params()) == expected
 
+    @pytest.mark.parametrize("normalization", ["batch", "sync_batch", "group"])
+    @pytest.mark.parametrize("name", ["testing", "efficientnetv2-b0"])
+    def test_with_each_normalisation_as_in_keras(self, name, normalization):
+        from efficientnetv2_tf.networks.model import get_model
+
+        model = get_model(name, num_classes=3, normalization=normalization, classifier_initializer="zeros")
+        trainable = sum(int(variable.value.shape.num_elements()) for variable in model.trainable_variables)
+        options = {"feature_size": VARIANTS[name].feature_size, "num_classes": 3, "normalization": normalization}
+        trained, total = parameters(expand(VARIANTS[name].blocks), **options)
+        assert (trained, total) == (trainable, model.count_params())
+        assert (trained == total) == (normalization == "group")
+        assert trained == parameters(expand(VARIANTS[name].blocks), **{**options, "normalization": "batch"})[0]
+
+    def test_an_unknown_normalisation_is_an_error(self):
+        with pytest.raises(ValueError, match=r"`normalization` should be one of .*Received: normalization='layer'"):
+            parameters(expand(VARIANTS["testing"].blocks), normalization="layer")
+
 
 class TestMultiplyAdds:
     def test_by_hand_on_an_odd_image(self):

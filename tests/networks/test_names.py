@@ -19,6 +19,29 @@ def thin(request):
     return get_model(request.param, width_coefficient=0.1, depth_coefficient=deep, feature_size=8, num_classes=2)
 
 
+@pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.__name__)
+@pytest.mark.parametrize("normalization", ["sync_batch", "group"])
+@pytest.mark.parametrize("features_only", [False, True])
+def test_every_variable_of_other_networks_has_a_name_of_its_own(naming, normalization, features_only):
+    model = get_model("testing", num_classes=2, normalization=normalization, features_only=features_only)
+    found = [naming(model, variable) for variable in model.weights]
+    assert len({*found}) == len(found)
+
+
+def test_group_normalisations():
+    """In blocks the release's names do not tell the kind; outside of them TensorFlow named them."""
+    group, batch = (get_model("testing", num_classes=2, normalization=name) for name in ("group", "batch"))
+    for path in (variable.path for variable in group.weights):
+        expected = official_name(batch, path)
+        if path.startswith("stem_norm"):
+            expected = expected.replace("tpu_batch_normalization", "group_normalization")
+        elif path.startswith("head_norm"):
+            expected = expected.replace("tpu_batch_normalization", "group_normalization_1")
+        assert official_name(group, path) == expected
+    assert official_name(group, "stem_norm/gamma") == "testing/stem/group_normalization/gamma"
+    assert official_name(group, "head_norm/beta") == "testing/head/group_normalization_1/beta"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.__name__)
 def test_every_variable_of_every_variant_has_a_name_of_its_own(thin, naming):

@@ -90,6 +90,14 @@ def assert_same(a, b, but=()):
             np.testing.assert_array_equal(x, y, err_msg=x.path)
 
 
+def assert_same_by_path(a, b, but=()):
+    """The variables of `a` have the values that they have in `b`, which may have more."""
+    theirs = {variable.path: variable for variable in b.weights}
+    for variable in a.weights:
+        if variable.path not in but:
+            np.testing.assert_array_equal(variable, theirs[variable.path], err_msg=variable.path)
+
+
 def frozen(model):
     return [np.array(variable) for variable in model.weights]
 
@@ -157,6 +165,40 @@ class TestEveryKind:
         assert_unchanged(shallow, before)
         assert len(load_weights(shallow, path, strict=False).unused) == 19  # 3 convolutions, 3 norms, se
         np.testing.assert_array_equal(shallow.get_layer("stem_conv").kernel, deeper.get_layer("stem_conv").kernel)
+
+    def test_into_a_network_of_feature_maps(self, source, ending, tmp_path):
+        features = get_model("testing", blocks=BLOCKS, features_only=True)
+        path = save(source, ending, tmp_path)
+        report = load_weights(features, path)
+        assert len(report.head_unused) == 5 + 2 and not report.problems
+        assert_same_by_path(features, source)
+        shutil.rmtree(tmp_path / "checkpoint_folder", ignore_errors=True)
+        path, model = save(features, ending, tmp_path), network(seed=4)
+        with pytest.raises(WeightsError, match=r"missing: 5 \(head_conv/kernel, head_norm/gamma"):
+            load_weights(model, path)
+        report = load_weights(model, path, strict=False)
+        assert report.head_reset == HEAD and len(report.missing) == 5 and not report.unused
+
+    def test_another_normalisation_is_told(self, source, ending, tmp_path):
+        group = network(seed=3, normalization="group")
+        path, before = save(source, ending, tmp_path), frozen(group)
+        with pytest.raises(WeightsError, match=r"its normalization is 'batch', and 'group' was expected: .*unused: "):
+            load_weights(group, path)
+        assert_unchanged(group, before)
+        report = load_weights(group, path, strict=False)
+        assert not report.mismatched
+        kept = [place for place in report.missing if place.split("/")[0] in ("stem_norm", "head_norm")]
+        assert list(report.missing) == kept  # an official checkpoint calls these two differently
+        assert_same_by_path(group, source, but=kept)
+
+        shutil.rmtree(tmp_path / "checkpoint_folder", ignore_errors=True)
+        path, batch = save(group, ending, tmp_path), network(seed=4)
+        with pytest.raises(WeightsError, match=r"its normalization is 'group', and 'batch' was expected: .*missing: "):
+            load_weights(batch, path)
+        load_weights(network(seed=5, normalization="group"), path)
+        report = load_weights(batch, path, strict=False)
+        assert {"blocks_0/project_norm/moving_mean", "head_norm/moving_variance"} <= {*report.missing}
+        assert "blocks_3/project_norm/gamma" in report.loaded
 
     def test_a_cut_file_is_refused_and_nothing_changes(self, source, target, ending, tmp_path):
         path = save(source, ending, tmp_path)

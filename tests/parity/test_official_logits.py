@@ -4,10 +4,10 @@ import ast
 import importlib.util
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 
+from efficientnetv2_tf.networks.model import get_model
 from efficientnetv2_tf.networks.weights import official_name
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -24,13 +24,6 @@ def load_fill():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def last_of_each_reduction(model):
-    """The layers whose outputs the release calls reduction_1 to reduction_5."""
-    blocks = [block for stage in model.blocks for block in stage]
-    ends = [i for i, block in enumerate(blocks) if i + 1 == len(blocks) or blocks[i + 1].stride == 2]
-    return [model.get_layer(f"blocks_{index}") for index in ends]
 
 
 @pytest.fixture(
@@ -68,11 +61,13 @@ def test_variables(filled):
 
 def test_features_and_logits(filled):
     model, reference = filled
-    reductions = last_of_each_reduction(model)
-    assert len(reductions) == 5
-    network = keras.Model(model.input, [*(layer.output for layer in reductions), model.output])
-    *features, logits = network(load_fill().image(128, 96))
-    means = {number: np.mean(feature, axis=(1, 2)) for number, feature in enumerate(features, start=1)}
+    image = load_fill().image(128, 96)
+    features = get_model(model.name, features_only=True, weights=model)
+    logits, maps = model(image), features(image)
+    means = {number: np.mean(maps[f"reduction_{number}"], axis=(1, 2)) for number in range(1, 6)}
+    assert len(maps) == len(means)
+    for number, reduction in enumerate(features.reductions, start=1):
+        assert maps[reduction.name].shape == (1, 128 // 2**number, 96 // 2**number, reduction.channels)
     expected = {number: reference[f"reduction_{number}_mean"] for number in means}
     for part, value in {**means, "logits": logits}.items():
         wanted = {**expected, "logits": reference["logits"]}[part]
