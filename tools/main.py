@@ -19,9 +19,9 @@ flags.DEFINE_enum(
     ["train", "traineval", "eval", "plan", "preview", "verify_data", "import", "models"],
     "train: trains a network, or goes on with an interrupted training (traineval: the official release's name for it). "
     "eval: evaluates what a training left in --model_dir. plan: prints the stages of a recipe, without building "
-    "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set, and "
-    "lists and draws what it finds into the folder --output. import: reads --weights and writes the network "
-    "with them to --output. models: prints the family as a table, and draws it to --output.",
+    "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set; "
+    "lists and draws what it finds into the folder --output. import: reads --weights and writes the network with them "
+    "to --output. models: prints the family as a table, and draws it to --output.",
 )
 flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Default: the recipe's.")
 flags.DEFINE_string(
