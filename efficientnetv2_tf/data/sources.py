@@ -21,7 +21,19 @@ TFDS_SETS = {
     "cars196": ("cars196", "train", "test"),
     "imagenet2012": ("imagenet2012", "train", "validation"),
 }
-RECORD_SETS = ("imagenet", "imagenet21k")  # in the official release's TFRecord files
+# The official release's TFRecord files: name -> (what they are called, where they come from).
+RECORD_SETS = {
+    "imagenet": (
+        "train* and val*",
+        "tensorflow/tpu's tools/datasets/imagenet_to_gcs.py makes them. ImageNet in other forms: "
+        "--dataset=imagenet2012 (TensorFlow Datasets) and --dataset=folder:PATH (folders of pictures).",
+    ),
+    "imagenet21k": (
+        "imagenet21k*",
+        "Each record has an encoded 'image' and 'labels' from 0 to 21842. Other files and features: "
+        "--dataset=tfrecord:GLOB.",
+    ),
+}
 _FOLDER_OPTIONS = ("eval_fraction", "split_seed", "class_names", "allow_empty")
 _PREFIXES = {"tfds:": "NAME", "folder:": "PATH", "tfrecord:": "GLOB"}
 
@@ -137,7 +149,11 @@ def check_source(name, data_dir=None):
         prefixed = ", ".join(f"{prefix}{what}" for prefix, what in _PREFIXES.items())
         raise DataError(f"Unknown data set {name!r}.{hint} Available: {', '.join(list_sources())}, {prefixed}.")
     if name in RECORD_SETS and not data_dir:
-        raise DataError(f"data.data_dir: expected the folder of the TFRecord files of {name!r} (--data_dir=DIR).")
+        files, hint = RECORD_SETS[name]
+        raise DataError(
+            f"data.data_dir: expected the folder, local or gs://, of the TFRecord files of {name!r}, {files} "
+            f"(--data_dir=DIR). Received: {data_dir!r}. {hint}"
+        )
     if name.startswith("folder:") and not os.path.isdir(folder_path(name, data_dir)):
         raise DataError(f"The data set {name!r} should be a folder. There is none at {folder_path(name, data_dir)}")
 

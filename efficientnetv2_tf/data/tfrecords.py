@@ -8,7 +8,7 @@ from absl import logging
 from efficientnetv2_tf.data.record_examples import Features
 from efficientnetv2_tf.data.record_files import describe_folder, find_files
 from efficientnetv2_tf.data.record_split import Records
-from efficientnetv2_tf.data.sources import DataError, Source
+from efficientnetv2_tf.data.sources import RECORD_SETS, DataError, Source
 
 _HELD_OUT = 20  # files: the first of a set, in the release's layout
 _SPLIT_KEYS = ("data.train_split", "data.eval_split")
@@ -22,7 +22,6 @@ class _RecordSet:
     default_splits: tuple[str, str]  # to train on and to evaluate
     features: Features
     num_classes: int
-    hint: str  # where the files come from
 
 
 _ALL, _TRAIN, _VALIDATION = slice(None), ("train*", "train/train*"), ("val*", "validation/val*")
@@ -38,8 +37,6 @@ _SETS = {
         default_splits=("trainval", "validation"),
         features=Features("image/encoded", "image/class/label", label_offset=1),  # 0 is background
         num_classes=1000,
-        hint="tensorflow/tpu's tools/datasets/imagenet_to_gcs.py makes them. ImageNet in other forms: "
-        "--dataset=imagenet2012 (TensorFlow Datasets) and --dataset=folder:PATH (folders of pictures).",
     ),
     "imagenet21k": _RecordSet(
         splits={
@@ -50,8 +47,6 @@ _SETS = {
         default_splits=("train", "validation"),
         features=Features("image", "labels", multi_label=True),
         num_classes=21843,
-        hint="Each record has an encoded 'image' and 'labels' from 0 to 21842. Other files and features: "
-        "--dataset=tfrecord:GLOB.",
     ),
 }
 
@@ -129,12 +124,6 @@ def _of_a_set(name, data_dir, train_split, eval_split, multi_label):
     """(its features, [training files, evaluation files])."""
     known = _SETS[name]
     features = dataclasses.replace(known.features, multi_label=multi_label or known.features.multi_label)
-    if not data_dir:
-        patterns = " and ".join(dict.fromkeys(patterns[0] for patterns, _ in known.splits.values()))
-        raise DataError(
-            f"data.data_dir: expected the folder, local or gs://, of the TFRecord files of {name!r}, {patterns} "
-            f"(--data_dir=DIR). Received: {data_dir!r}. {known.hint}"
-        )
     files = [
         _files_of_split(name, data_dir, key, split or default)
         for key, split, default in zip(_SPLIT_KEYS, (train_split, eval_split), known.default_splits, strict=True)
@@ -152,7 +141,7 @@ def _files_of_split(name, folder, key, split):
     if not files:
         raise DataError(
             f"{name!r} needs the TFRecord files {' or '.join(patterns)} of {split!r} in {folder}, and there are none. "
-            f"{describe_folder(folder)} {known.hint}"
+            f"{describe_folder(folder)} {RECORD_SETS[name][1]}"
         )
     if part != _ALL and len(files) <= _HELD_OUT:
         raise DataError(

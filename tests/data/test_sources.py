@@ -54,7 +54,7 @@ def test_checking_a_name_loads_nothing():
 def test_folders_are_looked_for_before_anything_is_loaded(tmp_path):
     with pytest.raises(DataError, match=f"'folder:photos' should be a folder. There is none at {tmp_path}/photos"):
         check_source("folder:photos", tmp_path)
-    with pytest.raises(DataError, match=r"data\.data_dir: expected the folder of the TFRecord files of 'imagenet'"):
+    with pytest.raises(DataError, match=r"data\.data_dir: expected the folder, .* of 'imagenet', train\* and val\*"):
         check_source("imagenet")
 
 
