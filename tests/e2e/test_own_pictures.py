@@ -110,3 +110,15 @@ def test_preview(pictures, tmp_path):
     with Image.open(tmp_path / "preview.png") as picture:
         assert min(picture.size) > 300
     assert f"Wrote {tmp_path / 'preview.png'}" in process.stdout
+
+
+@pytest.mark.slow
+def test_verify_data(pictures, tmp_path):
+    process = run("--mode=verify_data", f"--dataset=folder:{pictures}", f"--output={tmp_path}", cwd=tmp_path)
+    assert process.returncode == 1  # there is a bad one
+    assert process.stderr == ""
+    assert "29 good images, 1 bad" in process.stdout
+    (row,) = csv.DictReader((tmp_path / "verify_data.csv").open())
+    assert row["where"].endswith("green/3.jpg")
+    with Image.open(tmp_path / "data.png") as picture:
+        assert min(picture.size) > 300
