@@ -3,8 +3,9 @@
 import dataclasses
 import operator
 
-from efficientnetv2_tf.networks.block_string import expand, round_filters
+from efficientnetv2_tf.networks.block_string import BlockSpec, expand, round_filters
 from efficientnetv2_tf.networks.normalization import has_statistics
+from efficientnetv2_tf.networks.variants import get_variant
 
 _FLOAT32_BYTES = 4
 _STEM_KERNEL = 3
@@ -76,16 +77,18 @@ def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_c
         blocks: expanded blocks, as `expand` gives them (one tuple a stage).
         image_size: side of a square input, or (height, width), in pixels, at least 1.
         feature_size: channels of the last convolution, after scaling.
-        num_classes: outputs of the classifier.
+        num_classes: outputs of the classifier; 0 is none, as with `include_top=False`.
         in_channels: channels of the input.
         normalization: "batch", "sync_batch" or "group", which keeps no moving means and variances.
 
     Returns:
-        A tuple of `StageCost`s: the stem, each stage, and the head (last convolution, pooling, classifier).
+        A tuple of `StageCost`s: the stem, each stage, and the head (last convolution, pooling, classifier), which a
+        network with `features_only` does not have.
 
     Raises:
-        ValueError: an impossible image size, or an unknown normalisation.
+        ValueError: blocks that were not expanded, an impossible image size or number, or an unknown normalisation.
     """
+    _check(blocks, feature_size=feature_size, num_classes=num_classes, in_channels=in_channels)
     with_statistics = has_statistics(normalization)
     size = _halved(_height_and_width(image_size))
     stem = blocks[0][0].input_filters
@@ -98,14 +101,23 @@ def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_c
             products += _block_products(block, _area(before), _area(size))
             elements += _block_other_elements(block, _area(before), _area(size))
         costs.append(_stage_cost(f"stage {number}", size, products, elements))
-    products = [
-        _normalised(blocks[-1][-1].output_filters * feature_size, feature_size, _area(size)),
-        _Product(feature_size * num_classes, num_classes, 1, biased=True),
-    ]
+    products = [_normalised(blocks[-1][-1].output_filters * feature_size, feature_size, _area(size))]
+    if num_classes:
+        products.append(_Product(feature_size * num_classes, num_classes, 1, biased=True))
     costs.append(_stage_cost("head", (1, 1), products, feature_size))
     if not with_statistics:
         costs = [dataclasses.replace(cost, total_parameters=cost.parameters) for cost in costs]
     return tuple(costs)
+
+
+def _check(blocks, **counts):
+    first = blocks[0] if blocks else None
+    if not isinstance(first, (tuple, list)) or not isinstance(first[0], BlockSpec):
+        raise ValueError(f"`blocks` should be expanded, as expand(block_strings) gives them. Received: {blocks!r}")
+    for key, value in counts.items():
+        least = 0 if key == "num_classes" else 1
+        if value < least:
+            raise ValueError(f"`{key}` should be at least {least}. Received: {key}={value!r}")
 
 
 def _normalised(weights, filters, pixels, activated=True):
@@ -181,22 +193,23 @@ def _area(size):
     return height * width
 
 
-def multiply_adds(blocks, image_size, *, feature_size=1280, num_classes=1000):
+def multiply_adds(blocks, image_size, *, feature_size=1280, num_classes=1000, in_channels=3):
     """Multiply-adds of one forward pass of one image: convolutions and the classifier.
 
     Args:
         blocks: expanded blocks, as `expand` gives them (one tuple a stage).
         image_size: side of a square input, or (height, width), in pixels, at least 1.
         feature_size: channels of the last convolution, after scaling.
-        num_classes: outputs of the classifier.
+        num_classes: outputs of the classifier; 0 is none.
+        in_channels: channels of the input.
 
     Returns:
         A whole number; the papers print it as "FLOPs".
 
     Raises:
-        ValueError: an impossible image size.
+        ValueError: as `stage_costs`.
     """
-    costs = stage_costs(blocks, image_size, feature_size=feature_size, num_classes=num_classes)
+    costs = stage_costs(blocks, image_size, feature_size=feature_size, num_classes=num_classes, in_channels=in_channels)
     return sum(cost.multiply_adds for cost in costs)
 
 
@@ -206,7 +219,7 @@ def parameters(blocks, *, feature_size=1280, num_classes=1000, in_channels=3, no
     Args:
         blocks: expanded blocks, as `expand` gives them (one tuple a stage).
         feature_size: channels of the last convolution, after scaling.
-        num_classes: outputs of the classifier.
+        num_classes: outputs of the classifier; 0 is none.
         in_channels: channels of the input.
         normalization: "batch", "sync_batch" or "group".
 
@@ -225,16 +238,17 @@ def parameters(blocks, *, feature_size=1280, num_classes=1000, in_channels=3, no
     return sum(cost.parameters for cost in costs), sum(cost.total_parameters for cost in costs)
 
 
-def variant_stage_costs(variant, image_size, *, num_classes=1000):
-    """`stage_costs` of a `Variant` at an image size."""
+def variant_stage_costs(variant, image_size, *, num_classes=1000, in_channels=3):
+    """`stage_costs` of a `Variant`, or of the one of that name, at an image size."""
+    variant = get_variant(variant) if isinstance(variant, str) else variant
     blocks = expand(variant.blocks, variant.width_coefficient, variant.depth_coefficient)
     feature_size = round_filters(variant.feature_size, variant.width_coefficient)
-    return stage_costs(blocks, image_size, feature_size=feature_size, num_classes=num_classes)
+    return stage_costs(blocks, image_size, feature_size=feature_size, num_classes=num_classes, in_channels=in_channels)
 
 
-def variant_multiply_adds(variant, image_size, *, num_classes=1000):
-    """`multiply_adds` of a `Variant` at an image size."""
-    costs = variant_stage_costs(variant, image_size, num_classes=num_classes)
+def variant_multiply_adds(variant, image_size, *, num_classes=1000, in_channels=3):
+    """`multiply_adds` of a `Variant`, or of the one of that name, at an image size."""
+    costs = variant_stage_costs(variant, image_size, num_classes=num_classes, in_channels=in_channels)
     return sum(cost.multiply_adds for cost in costs)
 
 

@@ -1,5 +1,6 @@
 """From a variant's name to a Keras model."""
 
+import operator
 import warnings
 
 import keras
@@ -95,6 +96,10 @@ class EfficientNet(keras.Model):
     ):
         preprocessing = preprocessing or get_variant(variant).preprocessing
         _check_names(pooling, features_only, normalization, preprocessing)
+        if not 0 <= dropout_rate < 1:
+            raise ValueError(f"`dropout_rate` should be in [0, 1). Received: {dropout_rate}")
+        if getattr(activation, "__name__", "") == "<lambda>":
+            raise ValueError("`activation` should be a function with a name, which a saved model can be loaded with.")
         stages = expand(blocks, width_coefficient, depth_coefficient)
         inputs = keras.Input((image_size, image_size, in_channels), name="images")
         x = _stem(inputs, stages[0][0].input_filters, activation, normalization)
@@ -180,7 +185,8 @@ class EfficientNet(keras.Model):
         shape = images.shape if hasattr(images, "shape") else np.shape(images)
         if shape[-1] not in (None, channels):
             raise ValueError(f"`images` should have {channels} channels, the last axis. Received: shape {shape}")
-        if not self._warned and (found := scaled_range(images)):
+        found = None if self._warned else scaled_range(images)
+        if found is not None:
             self._warned = True
             warnings.warn(
                 f"`images` look scaled already: floats from {found[0]:.3g} to {found[1]:.3g}. `preprocess` scales "
@@ -205,6 +211,19 @@ class EfficientNet(keras.Model):
         model = cls(**arguments)
         freeze_layers(model, frozen)
         return model
+
+
+def _count(key, value):
+    """A whole number of at least 1 as an int, which a `.keras` file can hold; None stays."""
+    if value is None:
+        return None
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"`{key}` should be a whole number of at least 1. Received: {key}={value!r}")
+    return number
 
 
 def _check_names(pooling, features_only, normalization, preprocessing):
@@ -318,10 +337,14 @@ def get_model(
         (8, 10)
     """
     variant, known = get_variant(name), pretrained.find(name, weights)
-    counts = {"feature_size": feature_size, "image_size": image_size, "in_channels": in_channels}
-    for key, value in {**counts, "num_classes": num_classes if include_top and not features_only else None}.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"`{key}` should be a whole number of at least 1. Received: {key}={value!r}")
+    if isinstance(blocks, str):
+        raise ValueError(f"`blocks` should be a list of block strings, one a stage. Received: {blocks!r}")
+    if include_top and not features_only:
+        num_classes = _count("num_classes", num_classes)
+    if pooling and include_top and not features_only:
+        raise ValueError(
+            f"`pooling` is for include_top=False; the classifier has its own. Received: pooling={pooling!r}"
+        )
 
     def own(value, default):
         return default if value is None else value
@@ -332,7 +355,7 @@ def get_model(
         blocks=list(own(blocks, variant.blocks)),
         width_coefficient=own(width_coefficient, variant.width_coefficient),
         depth_coefficient=own(depth_coefficient, variant.depth_coefficient),
-        feature_size=own(feature_size, variant.feature_size),
+        feature_size=own(_count("feature_size", feature_size), variant.feature_size),
         num_classes=num_classes,
         include_top=include_top,
         features_only=features_only,
@@ -343,8 +366,8 @@ def get_model(
         normalization=normalization,
         classifier_initializer=classifier_initializer,
         preprocessing=own(preprocessing, known.preprocessing if known else None),
-        image_size=image_size,
-        in_channels=in_channels,
+        image_size=_count("image_size", image_size),
+        in_channels=_count("in_channels", in_channels),
     )
     if weights is not None:
         report = load_weights(model, fetch(known) if known else weights)

@@ -84,8 +84,8 @@ class Variant:
         preprocessing: "v2" scales bytes to (x - 128) / 128; "v1" uses ImageNet's mean and standard deviation.
         parameters: trainable parameters with 1,000 classes.
         total_parameters: these and the batch normalisations' moving means and variances.
-        published_top1: top-1 accuracy on ImageNet in percent, trained on ImageNet alone, from the official
-            release's README; None where that gives none.
+        published_top1: top-1 accuracy on ImageNet in percent, trained on ImageNet alone: of V2 from the official
+            release's README, of V1 from EfficientNet's Table 2 (arXiv 1905.11946); None where these give none.
         feature_size: channels of the last convolution before `width_coefficient`.
     """
 
@@ -122,15 +122,15 @@ _TABLE = (
     Variant("efficientnetv2-b1", _V2_BASE, 1.0, 1.1, 0.2, 192, 240, "v1", 8_141_052, 8_212_124, 79.8),
     Variant("efficientnetv2-b2", _V2_BASE, 1.1, 1.2, 0.3, 208, 260, "v1", 10_096_086, 10_178_374, 80.5),
     Variant("efficientnetv2-b3", _V2_BASE, 1.2, 1.4, 0.3, 240, 300, "v1", 14_358_406, 14_467_622, 82.1),
-    _v1("efficientnet-b0", 1.0, 1.0, 224, 0.2, 5_288_548, 5_330_564),
-    _v1("efficientnet-b1", 1.0, 1.1, 240, 0.2, 7_794_184, 7_856_232),
-    _v1("efficientnet-b2", 1.1, 1.2, 260, 0.3, 9_109_994, 9_177_562),
+    _v1("efficientnet-b0", 1.0, 1.0, 224, 0.2, 5_288_548, 5_330_564, 77.1),
+    _v1("efficientnet-b1", 1.0, 1.1, 240, 0.2, 7_794_184, 7_856_232, 79.1),
+    _v1("efficientnet-b2", 1.1, 1.2, 260, 0.3, 9_109_994, 9_177_562, 80.1),
     # 6,020 fewer than in 2019, when the first stage's 19.2 channels became 24; V2's rounding gives 16.
-    _v1("efficientnet-b3", 1.2, 1.4, 300, 0.3, 12_227_212, 12_314_268),
-    _v1("efficientnet-b4", 1.4, 1.8, 380, 0.4, 19_341_616, 19_466_816),
-    _v1("efficientnet-b5", 1.6, 2.2, 456, 0.4, 30_389_784, 30_562_520),
-    _v1("efficientnet-b6", 1.8, 2.6, 528, 0.5, 43_040_704, 43_265_136),
-    _v1("efficientnet-b7", 2.0, 3.1, 600, 0.5, 66_347_960, 66_658_680),
+    _v1("efficientnet-b3", 1.2, 1.4, 300, 0.3, 12_227_212, 12_314_268, 81.6),
+    _v1("efficientnet-b4", 1.4, 1.8, 380, 0.4, 19_341_616, 19_466_816, 82.9),
+    _v1("efficientnet-b5", 1.6, 2.2, 456, 0.4, 30_389_784, 30_562_520, 83.6),
+    _v1("efficientnet-b6", 1.8, 2.6, 528, 0.5, 43_040_704, 43_265_136, 84.0),
+    _v1("efficientnet-b7", 2.0, 3.1, 600, 0.5, 66_347_960, 66_658_680, 84.3),
     _v1("efficientnet-b8", 2.2, 3.6, 672, 0.5, 87_413_142, 87_793_174),
     _v1("efficientnet-l2", 4.3, 5.3, 800, 0.5, 480_309_308, 481_399_996),
     # For tests and dry runs; not a published network.

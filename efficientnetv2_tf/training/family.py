@@ -57,10 +57,10 @@ def family_table(rows):
         rows: `FamilyRow`s, at least one.
     """
     unknown = [row.name for row in rows if row.published_top1 is None]
-    note = "Multiply-adds of one image at the evaluation size. Top-1 on ImageNet as the official release's "
-    note += "README publishes it, trained on ImageNet alone."
+    note = "Multiply-adds of one image at the evaluation size. Top-1 on ImageNet, trained on ImageNet alone, as "
+    note += "published: V2 in the official release's README, V1 in EfficientNet's Table 2."
     if unknown:
-        note += f" It publishes none for {', '.join(unknown)}, which the picture leaves out."
+        note += f" These give none for {', '.join(unknown)}, which the picture leaves out."
     table = rich.table.Table(title="The family", caption=note, caption_justify="left")
     table.add_column("name", no_wrap=True)
     for heading in (

@@ -107,7 +107,7 @@ def draw_family(rows, path):
     pyplot = _pyplot()
     from matplotlib import ticker
 
-    figure, axes = pyplot.subplots(1, 2, sharey=True, figsize=(9, 4), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, sharey=True, figsize=(10, 5.5), layout="constrained")
     for axis, label, amount in (
         (axes[0], "parameters [million]", lambda row: row.parameters / 1e6),
         (axes[1], "multiply-adds of one image [billion]", lambda row: row.multiply_adds / 1e9),
@@ -123,37 +123,52 @@ def draw_family(rows, path):
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("ImageNet top-1, as published [%]")
     axes[0].legend(loc="lower right")
+    figure.draw_without_rendering()  # from here on it is known where everything is
+    for axis, amount in ((axes[0], lambda row: row.parameters / 1e6), (axes[1], lambda row: row.multiply_adds / 1e9)):
+        _write_names(axis, drawn, amount)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=200)
+        figure.savefig(temporary, dpi=180)
     pyplot.close(figure)
 
 
+# (title, how a name begins, preprocessing, line, colour) of each line in the picture of the family.
+_LINES = (
+    ("EfficientNetV2-S, M, L", "efficientnetv2-", "v2", "o-", "tab:blue"),
+    ("EfficientNetV2-B0 to B3", "efficientnetv2-", "v1", "s--", "tab:orange"),
+    ("EfficientNet-B0 to B7 (V1)", "efficientnet-", "v1", "^:", "tab:gray"),
+)
+
+
+# Where a name can stand, from its point [points], and its side that is towards it; the first that is free is taken.
+_BESIDE = ((-5, 4, "right"), (5, -11, "left"), (8, -4, "left"), (-8, -4, "right"), (5, 4, "left"), (-5, -11, "right"))
+
+
+def _of_line(rows, start, preprocessing):
+    return [row for row in rows if row.name.startswith(start) and row.preprocessing == preprocessing]
+
+
 def _draw_against_top1(axis, rows, amount):
-    """One line for each preprocessing, which tells networks scaled from S from those scaled from B0."""
-    styles = {"v2": ("o-", "tab:blue"), "v1": ("s--", "tab:orange")}
-    for preprocessing, (style, color) in styles.items():
-        own = sorted((row for row in rows if row.preprocessing == preprocessing), key=amount)
-        if not own:
-            continue
-        names = ", ".join(_short_name(row) for row in own)
-        axis.plot(
-            [amount(row) for row in own],
-            [row.published_top1 for row in own],
-            style,
-            color=color,
-            markersize=5,
-            label=f"EfficientNetV2-{names}",
-        )
-        for row in own:
-            # To the upper left the rising lines leave room.
-            axis.annotate(
-                _short_name(row),
-                (amount(row), row.published_top1),
-                xytext=(-5, 4),
-                textcoords="offset points",
-                ha="right",
-                color=color,
-            )
+    for title, start, preprocessing, style, color in _LINES:
+        own = sorted(_of_line(rows, start, preprocessing), key=amount)
+        if own:
+            values = [amount(row) for row in own]
+            axis.plot(values, [row.published_top1 for row in own], style, color=color, markersize=5, label=title)
+
+
+def _write_names(axis, rows, amount):
+    """The networks' names beside their points, where they cover neither a point nor another name."""
+    points = [axis.transData.transform(point) for line in axis.lines for point in line.get_xydata()]
+    taken = [axis.get_legend().get_window_extent()] if axis.get_legend() else []
+    for _, start, preprocessing, _, color in _LINES:
+        for row in _of_line(rows, start, preprocessing):
+            place = {"xytext": (0, 0), "textcoords": "offset points"}
+            name = axis.annotate(_short_name(row), (amount(row), row.published_top1), color=color, **place)
+            for x, y, side in _BESIDE:
+                name.set(position=(x, y), ha=side)
+                box = name.get_window_extent().padded(2)
+                if not any(box.overlaps(other) for other in taken) and not any(box.contains(*p) for p in points):
+                    break
+            taken.append(box)
 
 
 def _short_name(row):

@@ -28,7 +28,7 @@ def test_prints_the_family_and_draws_it_without_tensorflow(run_models, tmp_path)
     assert len(table) == 18
     assert table["efficientnetv2-s"] == ["21.5", "8.37", "300", "384", "v2", "83.9"]
     assert table["efficientnetv2-b0"] == ["7.1", "0.72", "192", "224", "v1", "78.7"]
-    assert table["efficientnet-b7"] == ["66.3", "37.75", "480", "600", "v1", "-"]
+    assert table["efficientnet-b7"] == ["66.3", "37.75", "480", "600", "v1", "84.3"]
     assert "Wrote models.png" in process.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["models.png"]
     assert (tmp_path / "models.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -318,3 +318,35 @@ def test_the_smallest_image_leaves_two_pixels_before_the_last_stride(name):
     variant = VARIANTS[name]
     side = minimum_image_size(expand(variant.blocks, variant.width_coefficient, variant.depth_coefficient))
     assert side == 17  # 17 -> 9 -> 5 -> 3 -> 2 -> 1
+
+
+@pytest.mark.parametrize("in_channels", [1, 3, 5])
+@pytest.mark.parametrize("classes", [0, 7])
+def test_other_channels_and_no_classifier(in_channels, classes):
+    from efficientnetv2_tf.networks.model import get_model
+
+    model = get_model("testing", num_classes=classes or None, include_top=bool(classes), in_channels=in_channels)
+    counts = parameters(model.blocks, feature_size=32, num_classes=classes, in_channels=in_channels)
+    assert counts[1] == model.count_params()
+    costs = stage_costs(model.blocks, 32, feature_size=32, num_classes=classes, in_channels=in_channels)
+    assert multiply_adds(model.blocks, 32, feature_size=32, num_classes=classes, in_channels=in_channels) == sum(
+        cost.multiply_adds for cost in costs
+    )
+    assert costs[0].multiply_adds == 9 * in_channels * 16 * 16 * 16
+
+
+def test_by_name():
+    assert variant_multiply_adds("testing", 32) == variant_multiply_adds(VARIANTS["testing"], 32)
+
+
+@pytest.mark.parametrize("blocks", [["r1_k3_s1_e1_i16_o16_c1"], (), "r1"])
+def test_blocks_that_were_not_expanded(blocks):
+    with pytest.raises(ValueError, match=r"`blocks` should be expanded, as expand\(block_strings\) gives them"):
+        multiply_adds(blocks, 32)
+
+
+@pytest.mark.parametrize("key, value", [("num_classes", -1), ("in_channels", 0), ("feature_size", 0)])
+def test_impossible_counts(key, value):
+    blocks = expand(VARIANTS["testing"].blocks)
+    with pytest.raises(ValueError, match=f"`{key}` should be at least"):
+        parameters(blocks, **{key: value})

@@ -182,6 +182,11 @@ class TestArguments:
         [
             ({"name": "efficientnetv2-q"}, "Unknown model 'efficientnetv2-q'. Did you mean efficientnetv2-"),
             ({"name": "testin"}, "Did you mean testing"),
+            ({"num_classes": True}, "`num_classes` should be a whole number of at least 1"),
+            ({"dropout_rate": 1.0}, r"`dropout_rate` should be in \[0, 1\)"),
+            ({"pooling": "avg"}, "`pooling` is for include_top=False"),
+            ({"blocks": "r1_k3_s1_e1_i16_o16_c1"}, "`blocks` should be a list of block strings"),
+            ({"activation": lambda x: x}, "`activation` should be a function with a name"),
             ({"num_classes": 0}, "`num_classes` should be a whole number of at least 1. Received: num_classes=0"),
             ({"num_classes": "10"}, "`num_classes` should be a whole number of at least 1. Received: num_classes='10'"),
             ({"feature_size": -5}, "`feature_size` should be a whole number of at least 1"),
@@ -189,7 +194,6 @@ class TestArguments:
             ({"pooling": "sum", "include_top": False}, "`pooling` should be None or one of .*'avg', 'max'"),
             ({"pooling": "avg", "features_only": True}, "`pooling` should be None with `features_only`.*'avg'"),
             ({"normalization": "layer"}, "`normalization` should be one of .*'batch', 'sync_batch', 'group'.*'layer'"),
-            ({"dropout_rate": 1.0}, r"`rate` should be in \[0, 1\)"),
             ({"width_coefficient": 0}, "`width_coefficient` should be above 0"),
             ({"depth_coefficient": -1}, "`depth_coefficient` should be above 0"),
             ({"blocks": ["r1_k3_s1_e1_i8_o8_x1"]}, "Unknown field 'x1'"),
@@ -366,3 +370,9 @@ print([finder for finder in sys.meta_path if "efficientnetv2_tf" in type(finder)
 """
         # The network opens, and nothing of ours is left in the way of later imports.
         assert run_python(f"{imports}\n{load}").split() == [str(testing_model.count_params()), "[]"]
+
+
+def test_whole_numbers_of_numpy():
+    model = get_model("testing", num_classes=np.int64(5), in_channels=np.int32(1))
+    assert model.output_shape == (None, 5)
+    json.dumps(model.get_config())

@@ -147,3 +147,18 @@ class TestScaledImages:
             tf.function(models["v1"].preprocess)(PICTURES / 255)
             list(tf.data.Dataset.from_tensors(PICTURES / 255).map(models["v1"].preprocess))
         assert scaled_range(PICTURES / 255) == pytest.approx((0, 1))
+
+
+def test_says_nothing_inside_of_a_data_set(run_python):
+    code = """
+import contextlib, io
+import numpy as np, tensorflow as tf
+from efficientnetv2_tf import get_model
+said = io.StringIO()
+model = get_model("testing")
+with contextlib.redirect_stderr(said):
+    images = tf.data.Dataset.from_tensor_slices(np.zeros([2, 8, 8, 3], np.uint8)).map(model.preprocess)
+    assert next(iter(images)).dtype == tf.float32
+print("SAID", said.getvalue())
+"""
+    assert run_python(code).rstrip().endswith("SAID")

@@ -16,6 +16,14 @@ PUBLISHED = {
     "efficientnetv2-b1": 79.8,
     "efficientnetv2-b2": 80.5,
     "efficientnetv2-b3": 82.1,
+    "efficientnet-b0": 77.1,
+    "efficientnet-b1": 79.1,
+    "efficientnet-b2": 80.1,
+    "efficientnet-b3": 81.6,
+    "efficientnet-b4": 82.9,
+    "efficientnet-b5": 83.6,
+    "efficientnet-b6": 84.0,
+    "efficientnet-b7": 84.3,
 }
 
 
@@ -46,13 +54,13 @@ class TestTable:
     def test_says_which_have_no_published_figure(self):
         text = printed(family_rows())
         without = ", ".join(row.name for row in family_rows() if row.name not in PUBLISHED)
-        assert f"It publishes none for {without}, which the picture leaves out." in text
+        assert f"These give none for {without}, which the picture leaves out." in text
         assert "│ efficientnetv2-l │ 118.5 │ 56.08 │ 384 │ 480 │ v2 │ 85.7 │" in text
-        assert "│ efficientnet-b0 │ 5.3 │ 0.39 │ 176 │ 224 │ v1 │ - │" in text
+        assert "│ efficientnet-b8 │ 87.4 │" in text
 
     def test_says_nothing_of_the_kind_where_all_have_one(self):
         text = printed([row for row in family_rows() if row.name in PUBLISHED])
-        assert "publishes none" not in text
+        assert "give none" not in text
 
 
 class TestPicture:
@@ -66,7 +74,7 @@ class TestPicture:
 
         def draw(rows):
             pictures.draw_family(rows, tmp_path / "models.png")
-            assert matplotlib.image.imread(tmp_path / "models.png").shape == (800, 1800, 4)
+            assert matplotlib.image.imread(tmp_path / "models.png").shape == (990, 1800, 4)
             return figures[-1]
 
         yield draw
@@ -77,15 +85,18 @@ class TestPicture:
     def test_two_panels_with_the_published_networks(self, drawn):
         left, right = drawn(family_rows()).axes
         millions, billions = ([x for line in axis.lines for x in line.get_xdata()] for axis in (left, right))
-        assert millions == pytest.approx([21.458, 54.139, 118.515, 7.140, 8.141, 10.096, 14.358], abs=5e-4)
-        assert billions == pytest.approx([8.366, 24.582, 56.080, 0.718, 1.197, 1.697, 3.011], abs=6e-4)
+        assert millions[:7] == pytest.approx([21.458, 54.139, 118.515, 7.140, 8.141, 10.096, 14.358], abs=5e-4)
+        assert billions[:7] == pytest.approx([8.366, 24.582, 56.080, 0.718, 1.197, 1.697, 3.011], abs=6e-4)
+        assert len(millions) == len(billions) == 15
         for axis in (left, right):
             assert axis.get_xscale() == "log"
             assert [y for line in axis.lines for y in line.get_ydata()] == [*PUBLISHED.values()]
-            assert [text.get_text() for text in axis.texts] == ["S", "M", "L", "B0", "B1", "B2", "B3"]
+            v1 = [f"B{number}" for number in range(8)]
+            assert [text.get_text() for text in axis.texts] == ["S", "M", "L", "B0", "B1", "B2", "B3", *v1]
 
     def test_no_label_covers_another_or_a_point(self, drawn):
         figure = drawn(family_rows())
+        figure.draw_without_rendering()  # saving has measured the names in another resolution
         for axis in figure.axes:
             boxes = [text.get_window_extent() for text in axis.texts]
             legends = [axis.get_legend().get_window_extent()] if axis.get_legend() else []
