@@ -11,12 +11,13 @@ from efficientnetv2_tf.networks.normalization import has_statistics
 _BLOCK = re.compile(r"blocks_(\d+)/(.+)/(\w+)")
 
 
-def official_name(model, variable):
+def official_name(model, variable, check=True):
     """Name of a variable in the official release, such as "efficientnetv2-s/blocks_0/conv2d/kernel".
 
     Args:
         model: an `EfficientNet`.
         variable: one of `model.weights`, or its path.
+        check: False skips the look into the model, for a path that is known to be one of such a network.
 
     Returns:
         The name without ":0".
@@ -25,30 +26,38 @@ def official_name(model, variable):
         ValueError: the model has no such variable.
     """
     fixed = _OFFICIAL_FIXED if has_statistics(model.normalization) else _OFFICIAL_GROUP
-    return f"{model.variant}/{_name(model, variable, fixed, _official_block)}"
+    return f"{model.variant}/{_name(model, variable, fixed, _official_block, check)}"
 
 
-def object_name(model, variable):
+def object_name(model, variable, check=True):
     """Name of a variable in the release's object-based (Keras 2) checkpoints, such as "_fc/kernel".
 
     Args:
         model: an `EfficientNet`.
         variable: one of `model.weights`, or its path.
+        check: False skips the look into the model, for a path that is known to be one of such a network.
+
+    Raises:
+        ValueError: the model has no such variable.
     """
-    return _name(model, variable, _OBJECT_FIXED, _object_block)
+    return _name(model, variable, _OBJECT_FIXED, _object_block, check)
 
 
-def keras_name(model, variable):
+def keras_name(model, variable, check=True):
     """Name of a variable in keras.applications, such as "block2a_expand_conv/kernel".
 
     Args:
         model: an `EfficientNet`.
         variable: one of `model.weights`, or its path.
+        check: False skips the look into the model, for a path that is known to be one of such a network.
+
+    Raises:
+        ValueError: the model has no such variable.
     """
-    return _name(model, variable, _KERAS_FIXED, _keras_block)
+    return _name(model, variable, _KERAS_FIXED, _keras_block, check)
 
 
-def timm_name(model, variable):
+def timm_name(model, variable, check=True):
     """Name of a variable in timm's `tf_efficientnet*` models, such as "blocks.1.0.conv_exp.weight".
 
     The values are laid out for PyTorch: `weights_timm.py` turns them.
@@ -56,8 +65,12 @@ def timm_name(model, variable):
     Args:
         model: an `EfficientNet`.
         variable: one of `model.weights`, or its path.
+        check: False skips the look into the model, for a path that is known to be one of such a network.
+
+    Raises:
+        ValueError: the model has no such variable.
     """
-    name = _name(model, variable, _TIMM_FIXED, _timm_block)
+    name = _name(model, variable, _TIMM_FIXED, _timm_block, check)
     layer, leaf = name.rsplit(".", 1)
     return f"{layer}.{_TIMM_LEAVES.get(leaf, leaf)}"
 
@@ -105,19 +118,23 @@ _TIMM_LEAVES = {
 }
 
 
-def _name(model, variable, fixed, block_name):
+def _name(model, variable, fixed, block_name, check):
     path = getattr(variable, "path", variable)
+    if check and not _has(model, path):
+        raise ValueError(f"{model.name} has no variable {path!r}. Expected one of `model.weights`, or its path.")
     match = _BLOCK.fullmatch(path)
     if match:
-        index, part, leaf = int(match[1]), match[2], match[3]
-        places = _places(model)
-        if index < len(places):
-            return block_name(*places[index], index, part, leaf)
+        index = int(match[1])
+        return block_name(*_places(model)[index], index, match[2], match[3])
     layer, _, leaf = path.partition("/")
-    if layer not in fixed or "/" in leaf:
-        raise ValueError(f"{model.name} has no variable {path!r}. Expected one of `model.weights`, or its path.")
     separator = "" if fixed[layer].endswith(".") else "/"
     return f"{fixed[layer]}{separator}{leaf}"
+
+
+def _has(model, path):
+    """Whether a variable has that path; only the weights of its own layer are gone through."""
+    name = str(path).partition("/")[0]
+    return any(path == variable.path for layer in model.layers if layer.name == name for variable in layer.weights)
 
 
 def _places(model):

@@ -13,6 +13,12 @@ class WeightsError(ValueError):
     """A file that is no weights file, or one of another network; the model keeps the weights it had."""
 
 
+def check_model(model):
+    """Raises a `ValueError` for what is no `EfficientNet`; its module imports this one."""
+    if not hasattr(model, "variant"):
+        raise ValueError(f"`model` should be an EfficientNet, as get_model makes it. Received: {model!r}")
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
     """The weights in a file, in our layout.

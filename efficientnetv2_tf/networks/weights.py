@@ -2,17 +2,25 @@
 
 import contextlib
 import dataclasses
+import difflib
+import os
 import pathlib
-import tempfile
+import warnings
 
 import keras
 import numpy as np
 
+from efficientnetv2_tf.networks import pretrained
 from efficientnetv2_tf.networks.names import official_name
 from efficientnetv2_tf.networks.normalization import has_statistics
-from efficientnetv2_tf.networks.weight_file import WeightsError, told
+from efficientnetv2_tf.networks.weight_file import WeightsError, check_model, told
 from efficientnetv2_tf.networks.weights_keras import from_keras_model, read_keras
-from efficientnetv2_tf.networks.weights_official import ARCHIVES, CHECKPOINT_PART, read_official
+from efficientnetv2_tf.networks.weights_official import (
+    ARCHIVES,
+    CHECKPOINT_PART,
+    read_official,
+    save_official_checkpoint,
+)
 from efficientnetv2_tf.networks.weights_timm import read_timm
 
 __all__ = [
@@ -25,7 +33,7 @@ __all__ = [
     "save_official_checkpoint",
 ]
 
-_HEAD = ("classifier/kernel", "classifier/bias")
+_CLASSIFIER = ("classifier/kernel", "classifier/bias")
 _FEATURES_HEAD = (  # what a network with `features_only` leaves out besides
     "head_conv/kernel",
     "head_norm/gamma",
@@ -48,7 +56,8 @@ class LoadReport:
         loaded: took the file's value.
         from_average: of those, the ones that took the moving average.
         adapted: of those, the stem's kernel, fitted to another number of channels (see `adapt_stem`).
-        head_reset: the classifier's, where the file has none or one of other classes; they keep their values.
+        head_reset: the classifier's, where the file has none or one of other classes, and those of the last
+            convolution and its normalization too where the file ends before them; they keep their values.
         missing: not in the file; they keep their values.
         mismatched: of another shape in the file; they keep their values.
         unused: in the file, and no variable asked for them. Not counted: optimizer slots, counters, raw values
@@ -102,7 +111,7 @@ def load_weights(model, path_or_name, source="auto", strict=True):
       of EfficientNetB*, whose `Normalization` is followed by a second division where weights="imagenet". EfficientNetB3
       has 24 channels in its first stage, the release and `get_model` 16: give `blocks` with "o20" and "i20" there.
     - keras-cv's EfficientNetV2 backbones and classifiers, also as a model or its file.
-    - timm's `tf_efficientnet*`, as .safetensors or .pth, in which no code is run.
+    - timm's `tf_efficientnet*`, as .safetensors, .pth or a training's .pth.tar, in which no code is run.
 
     keras-hub's networks and timm's others (`efficientnet_*`) pad both sides alike and mostly have another batch norm
     epsilon: their weights are taken too, and the outputs are theirs only for an epsilon of 0.001 and images of 32 n + 1
@@ -110,25 +119,32 @@ def load_weights(model, path_or_name, source="auto", strict=True):
 
     Args:
         model: an `EfficientNet`.
-        path_or_name: a file or folder, as above, `.keras` and `.weights.h5` of our own networks too; or a Keras model.
-        source: "official", "keras", "timm", or "auto" to tell by the file.
+        path_or_name: a file or folder, as above, `.keras` and `.weights.h5` of our own networks too; a Keras model; or
+            one of `pretrained.NAMES` ("imagenet" and so on), which is downloaded once. A file that is called like
+            one of them is "./imagenet"; "~" is the home folder.
+        source: "official", "keras", "timm", or "auto" to tell by the file. A name needs none.
         strict: whether it is an error if a variable has no value or one of another shape, a value finds no
             variable, or the file names another variant. The classifier is left out of this: without one for as
-            many classes it keeps its values (`LoadReport.head_reset`).
+            many classes it keeps its values (`LoadReport.head_reset`). So does the whole head, seven variables with
+            the last convolution, where the file has nothing of it, as those of `features_only`.
 
     Returns:
         A `LoadReport`.
 
     Raises:
-        WeightsError: the file is missing, damaged, or of another network; the model is unchanged.
-        ValueError: `model` or `source` is something else.
+        WeightsError: the file is missing, damaged, or of another network, or the name's cannot be had; the model is
+            unchanged.
+        ValueError: `model`, `path_or_name` or `source` is something else.
 
+    Weights by name that were trained with another preprocessing than the model's are taken with a warning.
     A model with other than three input channels gets the stem's kernel as `adapt_stem` makes it.
     """
-    if not hasattr(model, "variant"):
-        raise ValueError(f"`model` should be an EfficientNet, as get_model makes it. Received: {model!r}")
-    path = _shown_path(path_or_name)
+    check_model(model)
+    _check_source(source)
+    if known := pretrained.find(model.variant, path_or_name):
+        path_or_name, source = _fetched(model, known), "auto"
     with _opened(path_or_name, source) as file:
+        path = str(file.path)
         if strict and file.variant not in (None, model.variant):
             raise WeightsError(
                 f"{path} holds weights of another variant, {file.variant!r}. Expected {model.variant!r}. Build that "
@@ -149,36 +165,44 @@ def load_weights(model, path_or_name, source="auto", strict=True):
     return report
 
 
-def count_classes(path_or_name, source="auto"):
+def count_classes(path, source="auto"):
     """Number of classes of the classifier in a weights file, or None where it has none.
 
     Args:
-        path_or_name: as in `load_weights`.
+        path: as in `load_weights`, but no name: `pretrained.find` tells the classes of those.
         source: as in `load_weights`.
 
     Raises:
         WeightsError: as in `load_weights`.
+        ValueError: `path` or `source` is something else.
     """
-    with _opened(path_or_name, source) as file:
+    with _opened(path, source) as file:
         return file.classes
 
 
-def _shown_path(path_or_name):
-    named = hasattr(path_or_name, "weights")
-    return f"Keras model {path_or_name.name!r}" if named else str(pathlib.Path(path_or_name))
+def _fetched(model, known):
+    """The file of pretrained weights."""
+    from efficientnetv2_tf.networks.pretrained_files import fetch  # which imports this module
+
+    if known.preprocessing != model.preprocessing:
+        warnings.warn(
+            f"The weights {known.weights!r} were trained with preprocessing={known.preprocessing!r}, {model.name} has "
+            f"{model.preprocessing!r}: get_model({model.variant!r}, weights={known.weights!r}) sets it.",
+            stacklevel=3,
+        )
+    return fetch(known)
 
 
 # What to call it -> (reader, what the file should have been).
 _READERS = {
     "official": (read_official, "a TensorFlow checkpoint"),
     "keras": (read_keras, "a Keras file (.h5, .weights.h5 or .keras)"),
-    "timm": (read_timm, "a PyTorch state dict (.safetensors or .pth)"),
+    "timm": (read_timm, "a PyTorch state dict (.safetensors, .pth or .pth.tar)"),
 }
-
-
+_TORCH = (".safetensors", ".pth", ".pth.tar", ".pt", ".bin")
 _EXPECTED = (
     "Expected an official checkpoint (its prefix, folder or .tgz), Keras' .h5, .weights.h5 or .keras, or timm's "
-    ".safetensors or .pth."
+    ".safetensors, .pth or .pth.tar."
 )
 
 
@@ -195,16 +219,20 @@ def _opened(path, source="auto"):
 
     Raises:
         WeightsError: the file is missing, damaged or no weights file of such a network.
-        ValueError: there is no such source.
+        ValueError: there is no such source, or `path` is no path and no model.
     """
-    if source not in ("auto", *_READERS):
-        raise ValueError(f"`source` should be auto, {', '.join(_READERS)}. Received: source={source!r}")
+    _check_source(source)
     if isinstance(path, keras.Model):
         yield from_keras_model(path)
         return
-    path = pathlib.Path(path)
-    if not path.exists() and not path.with_name(f"{path.name}.index").exists():  # a prefix is no file's name
-        raise WeightsError(f"{path} was not found. {_EXPECTED}")
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(
+            "Weights should be a path, the name of pretrained weights, or a Keras 3 model. "
+            f"Received: {path!r} of type {type(path).__name__}"
+        )
+    path = pathlib.Path(os.path.expanduser(path))
+    if not path.exists() and not pathlib.Path(f"{path}.index").exists():  # a prefix is no file's name
+        raise WeightsError(f"{path} was not found. {_EXPECTED}{_names_hint(path)}")
     kind = _guess(path) if source == "auto" else source
     reader, expected = _READERS[kind]
     with contextlib.ExitStack() as stack:
@@ -213,9 +241,23 @@ def _opened(path, source="auto"):
         yield file
 
 
+def _check_source(source):
+    if source not in ("auto", *_READERS):
+        raise ValueError(f"`source` should be auto, {', '.join(_READERS)}. Received: source={source!r}")
+
+
+def _names_hint(path):
+    """For a bare word, which may have been meant as a name: which names there are."""
+    if path.suffix or path.name != str(path):
+        return ""
+    near = difflib.get_close_matches(path.name.lower(), pretrained.NAMES, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f" Or the name of pretrained weights: {', '.join(pretrained.NAMES)}.{hint}"
+
+
 def _guess(path):
     """The kind of file, by its name."""
-    if path.suffix in (".safetensors", ".pth", ".pt", ".bin"):
+    if path.name.endswith(_TORCH):
         return "timm"
     if path.suffix in (".h5", ".hdf5", ".keras"):
         return "keras"
@@ -226,10 +268,10 @@ def _guess(path):
 
 def _match(model, file, path):
     """(report, {our path: new value})."""
-    values, outcome = {}, {kind: [] for kind in _OUTCOMES}
+    values, outcome, reset = {}, {kind: [] for kind in _OUTCOMES}, _reset(model, file)
     for variable in model.weights:
         place, name = variable.path, file.name(model, variable)
-        kind = _fit(model, variable, file, name)
+        kind = "head_reset" if place in reset else _fit(variable, file, name)
         if kind == "mismatched":
             place = f"{place} {tuple(variable.shape)}, in the file {file.values[name].shape}"
         outcome[kind].append(place)
@@ -241,7 +283,7 @@ def _match(model, file, path):
             outcome["loaded"].append(place)
         if name in file.averages:
             outcome["from_average"].append(place)
-    heads = {file.name(model, place) for place in (*_HEAD, *(_FEATURES_HEAD if model.features_only else ()))}
+    heads = {file.name(model, place) for place in (*_CLASSIFIER, *(_FEATURES_HEAD if model.features_only else ()))}
     left = sorted(set(file.values) - {file.name(model, variable) for variable in model.weights})
     outcome["unused"] = [name for name in left if name not in heads]
     outcome["head_unused"] = [name for name in left if name in heads]
@@ -252,16 +294,26 @@ def _difference(model, file):
     """The likely reason why a file does not fit."""
     statistics = any(name.endswith(_STATISTICS) for name in file.values)
     if statistics == has_statistics(model.normalization):
-        return "perhaps those of another variant"
+        return (
+            "perhaps those of another variant, or of another size (width_coefficient, depth_coefficient, feature_size)"
+        )
     has, wanted = ("batch", "group") if statistics else ("group", "batch")
     return f"its normalization is {has!r}, and {wanted!r} was expected: get_model(..., normalization={has!r}) takes it"
 
 
-def _fit(model, variable, file, name):
+def _reset(model, file):
+    """Paths of the head that keep their values: its classifier, or all of it where the file has nothing of it."""
+    if not any(variable.path in _CLASSIFIER for variable in model.weights):
+        return ()
+    head = (*_FEATURES_HEAD, *_CLASSIFIER)
+    if not any(file.name(model, place) in file.values for place in head):
+        return head
+    return _CLASSIFIER if file.classes != model.output_shape[-1] else ()
+
+
+def _fit(variable, file, name):
     """Which of the outcomes a variable has."""
     place, shape = variable.path, tuple(variable.shape)
-    if place in _HEAD and file.classes != model.output_shape[-1]:
-        return "head_reset"
     if name not in file.values:
         return "missing"
     theirs = file.values[name].shape
@@ -288,37 +340,3 @@ def adapt_stem(kernel, channels):
         return kernel.sum(axis=2, keepdims=True)
     given = kernel.shape[2]
     return kernel[:, :, np.arange(channels) % given] * np.float32(given / channels)
-
-
-def save_official_checkpoint(model, prefix):
-    """Writes a name-based TensorFlow checkpoint, as the official release has and reads.
-
-    Args:
-        model: an `EfficientNet`.
-        prefix: path without ending; `PREFIX.data-00000-of-00001` and `PREFIX.index` are made, in a folder that is made
-            as well. The folder's file "checkpoint" is written where there is none, so that its name can be given too.
-
-    Returns:
-        The prefix, a `pathlib.Path`.
-
-    The index is renamed into place last: without it there is no checkpoint to read.
-    """
-    import tensorflow as tf
-
-    prefix = pathlib.Path(prefix)
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    variables = {official_name(model, x): keras.ops.convert_to_numpy(x) for x in model.weights}
-    with tempfile.TemporaryDirectory(prefix=f".{prefix.name}-", dir=prefix.parent) as folder:
-        written = pathlib.Path(folder) / prefix.name
-        tf.raw_ops.SaveV2(
-            prefix=str(written),
-            tensor_names=[*variables],
-            shape_and_slices=[""] * len(variables),
-            tensors=[tf.constant(value) for value in variables.values()],
-        )
-        for part in sorted(written.parent.iterdir(), key=lambda part: part.suffix == ".index"):
-            part.replace(prefix.parent / part.name)
-    state = prefix.parent / "checkpoint"
-    if not state.exists():
-        state.write_text(f'model_checkpoint_path: "{prefix.name}"\n')
-    return prefix

@@ -1,5 +1,6 @@
 """Reads Keras' files and models: our own networks, keras.applications', keras-cv's and keras-hub's."""
 
+import functools
 import io
 import re
 import zipfile
@@ -72,7 +73,7 @@ def _keras3_values(root):
 
     def visit(path, item):
         layer, _, last = path.rpartition("/")
-        if last == "vars" and layer and layer.split("/")[0] != "optimizer":
+        if last == "vars" and layer and "optimizer" not in layer.split("/"):  # also that of a network inside another
             layer_names[layer] = item.attrs.get("name", layer.rpartition("/")[2])
 
     root.visititems(visit)
@@ -117,7 +118,7 @@ def _keras_names(values, path):
             raise WeightsError(f"{path} holds {key!r} twice. Expected the weights of one network.")
         named[key] = values[name]
     values_under(named, "stem_conv/kernel", path, "keras.applications', keras-cv's or keras-hub's names")
-    return WeightFile(path, "keras", names.keras_name, named, "predictions/bias")
+    return WeightFile(path, "keras", functools.partial(names.keras_name, check=False), named, "predictions/bias")
 
 
 def _keras_layer(layer, simple):

@@ -1,14 +1,23 @@
-"""Reads checkpoints of the official release, which are TensorFlow's, name-based or object-based."""
+"""Reads and writes checkpoints of the official release, which are TensorFlow's, name-based or object-based."""
 
+import os
 import pathlib
 import re
 import tarfile
 import tempfile
 
+import keras
 import numpy as np
 
 from efficientnetv2_tf.networks import names
-from efficientnetv2_tf.networks.weight_file import SHOWN_NAMES, Value, WeightFile, WeightsError, values_under
+from efficientnetv2_tf.networks.weight_file import (
+    SHOWN_NAMES,
+    Value,
+    WeightFile,
+    WeightsError,
+    check_model,
+    values_under,
+)
 
 ARCHIVES = (".tgz", ".tar.gz")
 CHECKPOINT_PART = re.compile(r"\.(index|data-\d+-of-\d+)$")
@@ -41,7 +50,7 @@ def _name_based(path, stored, value):
     root, values = values_under(values, "stem/conv2d/kernel", path, "the official release's names")
 
     def name(model, variable):
-        return root + names.official_name(model, variable).partition("/")[2]
+        return root + names.official_name(model, variable, check=False).partition("/")[2]
 
     variant = root.partition("/")[0] or None
     return WeightFile(path, "official", name, values, f"{root}head/dense/bias", frozenset(averages), variant)
@@ -57,7 +66,7 @@ def _object_based(path, stored, value):
     values = {name: x for name, x in values.items() if name.removeprefix(root).split("/")[0] not in _BOOKKEEPING}
 
     def name(model, variable):
-        return root + names.object_name(model, variable)
+        return root + names.object_name(model, variable, check=False)
 
     return WeightFile(path, "official objects", name, values, f"{root}_fc/bias")
 
@@ -85,3 +94,46 @@ def _prefix_in(folder, path):
         return pathlib.Path(latest.pop())
     found = ", ".join(str(index.relative_to(folder).with_suffix("")) for index in indexes[:SHOWN_NAMES]) or "none"
     raise WeightsError(f"{path} should hold one TensorFlow checkpoint. Found {found}. Name one by its prefix.")
+
+
+def save_official_checkpoint(model, prefix):
+    """Writes a name-based TensorFlow checkpoint, as the official release has and reads, in float32.
+
+    Args:
+        model: an `EfficientNet`.
+        prefix: path without ending; `PREFIX.data-00000-of-00001` and `PREFIX.index` are made, in a folder that is made
+            as well. The folder's file "checkpoint" names this one from then on, so that the folder's name can be given
+            too; others that are there stay, and are read by their prefixes.
+
+    Returns:
+        The prefix, a `pathlib.Path`.
+
+    Raises:
+        ValueError: `model` is something else.
+        OSError: the files cannot be written.
+
+    The index is renamed into place after the values: without it there is no checkpoint to read.
+    """
+    import tensorflow as tf
+
+    check_model(model)
+    prefix = pathlib.Path(os.path.expanduser(prefix))
+    values = {
+        names.official_name(model, variable, check=False): np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
+        for variable in model.weights
+    }
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{prefix.name}-", dir=prefix.parent) as folder:
+        written = pathlib.Path(folder)
+        tf.raw_ops.SaveV2(
+            prefix=str(written / prefix.name),
+            tensor_names=[*values],
+            shape_and_slices=[""] * len(values),
+            tensors=[tf.constant(value) for value in values.values()],
+        )
+        parts = sorted(written.iterdir(), key=lambda part: part.suffix == ".index")
+        state = written / "checkpoint"
+        state.write_text(f'model_checkpoint_path: "{prefix.name}"\n')
+        for part in (*parts, state):
+            part.replace(prefix.parent / part.name)
+    return prefix

@@ -1,5 +1,9 @@
 """Reads state dicts of timm's networks without running any code in them."""
 
+import argparse
+import pickle
+import re
+
 import numpy as np
 
 from efficientnetv2_tf.networks import names
@@ -18,7 +22,7 @@ def read_timm(path, stack):
     root, values = values_under(values, "conv_stem.weight", path, "timm's names")
 
     def name(model, variable):
-        return root + names.timm_name(model, variable)
+        return root + names.timm_name(model, variable, check=False)
 
     return WeightFile(path, "timm", name, values, f"{root}classifier.bias", averages)
 
@@ -35,7 +39,7 @@ def _safetensors(path, stack):
 def _torch_values(path):
     """(values, whether they are moving averages), from a state dict or from one of timm's training checkpoints."""
     torch = optional_package("torch", path)
-    state = torch.load(path, map_location="cpu", weights_only=True)  # only tensors: no code in the file is run
+    state = _torch_load(torch, path)
     holder = next((key for key in ("state_dict_ema", "model_ema", "state_dict", "model") if key in state), None)
     tensors = state if holder is None else state[holder]
     values = {
@@ -44,6 +48,21 @@ def _torch_values(path):
         if isinstance(tensor, torch.Tensor)
     }
     return values, holder is not None and holder.endswith("_ema")
+
+
+def _torch_load(torch, path):
+    """What torch.save wrote, if it is tensors and plain values: no code in the file is run.
+
+    timm's training checkpoints hold their command line as well, a `Namespace`, which is a bag of values.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # whose text is long, has terminal codes, and advises to run the code
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        more = f"it holds more than tensors ({found[1]})" if found else "it is damaged, or holds more than tensors"
+        reason = f"{more}; what could run code is not read. Where it was made, save model.state_dict() instead"
+        raise ValueError(reason) from None
 
 
 def _torch_value(name, shape, read):

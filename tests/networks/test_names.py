@@ -128,10 +128,33 @@ def test_a_variable_or_its_path(testing_model):
         assert official_name(testing_model, variable) == official_name(testing_model, variable.path)
 
 
-@pytest.mark.parametrize("path", ["stem/kernel", "blocks_99/project_conv/kernel", "blocks_0", "classifier/a/b"])
-def test_unknown_variables(testing_model, path):
-    with pytest.raises(ValueError, match=f"testing has no variable '{path}'"):
-        official_name(testing_model, path)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "stem/kernel",
+        "stem_conv",
+        "stem_conv/foo",
+        "stem_conv/kernel:0",
+        "blocks_0",
+        "blocks_0/foo_conv/kernel",
+        "blocks_0/depthwise_conv/kernel",  # of other blocks
+        "blocks_99/project_conv/kernel",
+        "classifier/a/b",
+        "",
+        5,
+    ],
+)
+@pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.__name__)
+def test_unknown_variables(testing_model, naming, path):
+    with pytest.raises(ValueError, match=f"testing has no variable {path!r}\\. Expected one of `model\\.weights`"):
+        naming(testing_model, path)
+
+
+def test_a_network_without_a_head_has_no_names_for_it():
+    features = get_model("testing", features_only=True)
+    with pytest.raises(ValueError, match="has no variable 'head_conv/kernel'"):
+        official_name(features, "head_conv/kernel")
+    assert official_name(features, "head_conv/kernel", check=False) == "testing/head/conv2d/kernel"
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import os
+import pathlib
 import random
 import re
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -537,3 +539,60 @@ class TestGetModel:
         monkeypatch.setattr("efficientnetv2_tf.networks.model.EfficientNet", None)
         with pytest.raises(WeightsError, match="no weights 'imagenet' of efficientnetv2-xl"):
             get_model("efficientnetv2-xl", weights="imagenet")
+
+
+class TestLoadWeights:
+    @pytest.fixture
+    def model(self, known):
+        return network(seed=2, preprocessing=known.preprocessing)
+
+    def test_by_name(self, known, server, source, model):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            report = load_weights(model, "imagenet", source="official")  # the kept file is not one, and need not be
+        assert report.path == str(known.kept) and not report.head_reset
+        for x, y in zip(model.weights, source.weights, strict=True):
+            np.testing.assert_array_equal(x, y, err_msg=x.path)
+        load_weights(model, "imagenet")
+        assert server.requests == [ARCHIVE]
+
+    def test_a_source_that_is_none_is_told_before_the_download(self, model, server):
+        with pytest.raises(ValueError, match=r"`source` should be auto"):
+            load_weights(model, "imagenet", source="onnx")
+        assert server.requests == []
+
+    def test_of_another_preprocessing(self, known):
+        with pytest.warns(UserWarning, match="with preprocessing='finetune', testing has 'v1': get_model") as told:
+            load_weights(network(preprocessing="v1"), "imagenet")
+        assert told[0].filename == __file__
+
+    def test_a_file_of_that_name(self, known, server, model, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        other = network(seed=7)
+        other.save_weights("other.weights.h5")
+        os.rename("other.weights.h5", "imagenet")
+        for path in ("./imagenet", pathlib.Path("imagenet")):
+            load_weights(model, path, source="keras")
+            np.testing.assert_array_equal(model.get_layer("stem_conv").kernel, other.get_layer("stem_conv").kernel)
+        assert server.requests == []
+
+    def test_not_of_this_network(self, model):
+        with pytest.raises(WeightsError, match="no weights 'imagenet21k' of testing"):
+            load_weights(model, "imagenet21k")
+
+    @pytest.mark.parametrize(
+        "name, near",
+        [("imagenet21k_ft1k", "imagenet21k-ft1k"), ("ImageNet", "imagenet"), ("noisy-student", None)],
+    )
+    def test_nearly_a_name(self, model, name, near):
+        hint = f" Did you mean '{near}'?" if near else ""
+        expected = f"Or the name of pretrained weights: imagenet, imagenet21k, imagenet21k-ft1k.{hint}"
+        with pytest.raises(WeightsError, match=rf"{name} was not found\. .*{re.escape(expected)}$"):
+            load_weights(model, name)
+
+    @pytest.mark.parametrize("path", ["imagenet.h5", "folder/imagenet", "~/imagenet"])
+    def test_paths_get_no_such_hint(self, model, path, monkeypatch):
+        monkeypatch.setenv("HOME", "/home/nobody")
+        with pytest.raises(WeightsError, match=r"was not found\.") as caught:
+            load_weights(model, path)
+        assert "name of pretrained" not in str(caught.value)

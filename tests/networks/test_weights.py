@@ -1,7 +1,9 @@
 """Weights are moved by name, as a whole or not at all; what did not fit is told."""
 
+import argparse
 import io
 import pathlib
+import re
 import shutil
 import tarfile
 import zipfile
@@ -22,6 +24,8 @@ from efficientnetv2_tf.networks.weights import (
 )
 
 HEAD = ("classifier/kernel", "classifier/bias")
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+WHOLE_HEAD = ("head_conv/kernel", *(f"head_norm/{leaf}" for leaf in NORM), *HEAD)
 BLOCKS = (
     "r1_k3_s2_e1_i16_o16_c1",
     "r1_k3_s2_e4_i16_o16_c1",
@@ -143,7 +147,9 @@ class TestEveryKind:
         path, model = save(other, ending, tmp_path), network(seed=5)
         before = frozen(model)
         with pytest.raises(
-            WeightsError, match=rf"{path.name}.*mismatched: .*\(1, 1, 64, 24\), in the file \(1, 1, 64, 32\)"
+            WeightsError,
+            match=rf"{path.name}.*another size \(width_coefficient, depth_coefficient, feature_size\)\. "
+            r"mismatched: .*\(1, 1, 64, 24\), in the file \(1, 1, 64, 32\)",
         ):
             load_weights(model, path)
         assert_unchanged(model, before)
@@ -174,10 +180,15 @@ class TestEveryKind:
         assert_same_by_path(features, source)
         shutil.rmtree(tmp_path / "checkpoint_folder", ignore_errors=True)
         path, model = save(features, ending, tmp_path), network(seed=4)
+        before = dict(zip((variable.path for variable in model.weights), frozen(model), strict=True))
+        report = load_weights(model, path)
+        assert report.head_reset == WHOLE_HEAD and not report.problems
+        assert_same_by_path(features, model)
+        for variable in model.weights:
+            if variable.path in WHOLE_HEAD:
+                np.testing.assert_array_equal(variable, before[variable.path])
         with pytest.raises(WeightsError, match=r"missing: 5 \(head_conv/kernel, head_norm/gamma"):
-            load_weights(model, path)
-        report = load_weights(model, path, strict=False)
-        assert report.head_reset == HEAD and len(report.missing) == 5 and not report.unused
+            load_weights(get_model("testing", blocks=BLOCKS, include_top=False), path)  # its outputs would be random
 
     def test_another_normalisation_is_told(self, source, ending, tmp_path):
         group = network(seed=3, normalization="group")
@@ -324,6 +335,43 @@ class TestOfficial:
         with pytest.raises(OSError):
             save_official_checkpoint(model, tmp_path / "file" / "model")
 
+    def test_the_folder_names_the_newest_export(self, source, target, tmp_path):
+        for name, model in [("b", target), ("a", source)]:
+            save_official_checkpoint(model, tmp_path / name)
+            assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / name)
+        parts = [f"{name}.{part}" for name in "ab" for part in ("data-00000-of-00001", "index")]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*parts, "checkpoint"]
+        first, newest = network(seed=5), network(seed=6)
+        load_weights(first, tmp_path / "b")
+        assert_same(first, target)
+        load_weights(newest, tmp_path)
+        assert_same(newest, source)
+
+    def test_export_of_another_model_makes_no_folder(self, tmp_path):
+        model = keras.Sequential([keras.Input([4]), keras.layers.Dense(3)])
+        with pytest.raises(ValueError, match="`model` should be an EfficientNet"):
+            save_official_checkpoint(model, tmp_path / "new" / "model")
+        assert not [*tmp_path.iterdir()]
+
+    def test_export_is_float32_whatever_the_precision(self, source, tmp_path):
+        before = keras.config.dtype_policy()
+        try:
+            keras.config.set_dtype_policy("bfloat16")
+            half = get_model("testing", blocks=BLOCKS, num_classes=5, weights=source)
+        finally:
+            keras.config.set_dtype_policy(before)
+        reader = tf.train.load_checkpoint(str(save_official_checkpoint(half, tmp_path / "model")))
+        assert {*reader.get_variable_to_dtype_map().values()} == {tf.float32}
+        for variable in half.weights:
+            value = reader.get_tensor(official_name(half, variable))
+            np.testing.assert_array_equal(value, keras.ops.convert_to_numpy(variable).astype(np.float32))
+
+    def test_the_home_folder(self, source, target, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert save_official_checkpoint(source, "~/new/model") == tmp_path / "new" / "model"
+        assert load_weights(target, "~/new/model").path == str(tmp_path / "new" / "model")
+        assert_same(target, source)
+
 
 class TestKeras:
     def test_a_model(self, source, target):
@@ -344,6 +392,14 @@ class TestKeras:
         copy.save(tmp_path / "compiled.keras")
         assert not load_weights(target, tmp_path / "compiled.keras").problems
         assert_same(target, source)
+
+    def test_an_optimizer_of_a_network_inside_another_model(self, source, target, tmp_path):
+        copy = network()
+        copy.compile("adam", "mse", metrics=["mae"])
+        copy.fit(np.zeros([2, 32, 32, 3]), np.zeros([2, 5]), verbose=0)
+        keras.Sequential([keras.Input([32, 32, 3]), copy]).save(tmp_path / "wrapper.keras")
+        assert not load_weights(target, tmp_path / "wrapper.keras").problems
+        assert_same(target, copy)
 
     def test_half_precision(self, source, target, tmp_path):
         before = keras.config.dtype_policy()
@@ -395,11 +451,13 @@ class TestTimm:
 
     @pytest.mark.parametrize("key, averaged", [("state_dict", False), ("state_dict_ema", True)])
     def test_training_checkpoints(self, source, target, key, averaged, tmp_path):
+        """With the command line that timm's training puts beside the weights."""
         torch = pytest.importorskip("torch")
+        args = argparse.Namespace(model="x", lr=0.1, mean=[0.5], resume=None)
         tensors = {f"module.{name}": torch.from_numpy(value) for name, value in state_dict(source).items()}
         raw = {name: value + 1 for name, value in tensors.items()}
-        torch.save({"epoch": 3, "arch": "x", "state_dict": raw, key: tensors}, tmp_path / "last.pth")
-        report = load_weights(target, tmp_path / "last.pth")
+        torch.save({"epoch": 3, "arch": "x", "args": args, "state_dict": raw, key: tensors}, tmp_path / "last.pth.tar")
+        report = load_weights(target, tmp_path / "last.pth.tar")
         assert_same(target, source)
         assert report.from_average == (report.loaded if averaged else ())
 
@@ -411,10 +469,14 @@ class TestTimm:
             def __reduce__(self):
                 return (pathlib.Path.touch, (trace,))
 
-        torch.save({"conv_stem.weight": Malicious()}, tmp_path / "x.pth")
-        with pytest.raises(WeightsError, match=r"x\.pth cannot be read as a PyTorch state dict"):
-            load_weights(target, tmp_path / "x.pth")
-        assert not trace.exists()
+        args = argparse.Namespace(model=Malicious())
+        for content in ({"conv_stem.weight": Malicious()}, {"state_dict": state_dict(target), "args": args}):
+            torch.save(content, tmp_path / "x.pth")
+            with pytest.raises(WeightsError, match=r"x\.pth cannot be read as a PyTorch state dict") as caught:
+                load_weights(target, tmp_path / "x.pth")
+            assert re.search(r"holds more than tensors \(.+\); .* save model\.state_dict\(\)", str(caught.value))
+            assert "\x1b" not in str(caught.value) and "\n" not in str(caught.value)
+            assert not trace.exists()
 
     def test_half_precision(self, source, target, tmp_path):
         torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
@@ -451,6 +513,15 @@ class TestArguments:
             load_weights(target, tmp_path / "nowhere")
         with pytest.raises(WeightsError, match=r"nowhere\.weights\.h5 was not found"):
             load_weights(target, tmp_path / "nowhere.weights.h5")
+
+    @pytest.mark.parametrize("path", [5, 0.5, None, b"weights.h5", ["weights.h5"]])
+    def test_what_is_no_path(self, target, path):
+        with pytest.raises(
+            ValueError, match=r"should be a path, the name of pretrained weights, or a Keras 3 model\. R"
+        ):
+            load_weights(target, path)
+        with pytest.raises(ValueError, match=f"of type {type(path).__name__}"):
+            count_classes(path)
 
     def test_what_is_of_no_kind(self, target, tmp_path):
         (tmp_path / "readme.txt").write_text("hello")

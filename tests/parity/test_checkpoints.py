@@ -100,13 +100,14 @@ def test_export_is_the_release_s_name_based_checkpoint(kind, tmp_path):
     assert_expected_logits(again)
 
 
-def test_export_leaves_the_folder_s_own_checkpoint_alone(testing_model, tmp_path):
+def test_export_over_others_in_a_folder(testing_model, tmp_path):
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "mine"\n')
-    save_official_checkpoint(testing_model, tmp_path / "model")
-    assert (tmp_path / "checkpoint").read_text() == 'model_checkpoint_path: "mine"\n'
-    save_official_checkpoint(testing_model, tmp_path / "model")  # over the one that is there
+    for _ in range(2):  # the second over the one that is there
+        save_official_checkpoint(testing_model, tmp_path / "model")
+    assert (tmp_path / "checkpoint").read_text() == 'model_checkpoint_path: "model"\n'
     reader = tf.train.load_checkpoint(str(tmp_path / "model"))
     assert {*reader.get_variable_to_shape_map()} == {official_name(testing_model, v) for v in testing_model.weights}
+
 
 
 def run_import(*flags):
