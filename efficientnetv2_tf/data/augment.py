@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from efficientnetv2_tf.data import image_ops
+from efficientnetv2_tf.data.branches import one_of
 
 MAX_MAGNITUDE = 30
 _REFERENCE_SIDE = 224  # pixels; the image side for which the pixel constants below were chosen
@@ -109,11 +110,12 @@ def randaugment(image, magnitude, seed, *, num_layers=2, scale_pixels=False, exc
     _check_magnitude(magnitude)
     if num_layers < 0:
         raise ValueError(f"`num_layers` should be 0 or more. Received: num_layers={num_layers}")
-    operations = [_operation(name, _RANDAUGMENT, scale_pixels) for name in _drawn_names(exclude)]
+    names = _drawn_names(exclude)
+    apply_one = one_of([_operation(name, _RANDAUGMENT, scale_pixels) for name in names])
     magnitude = tf.cast(magnitude, tf.float64)
     for draw in tf.unstack(_draws(seed, num_layers)):
-        index = tf.math.floormod(draw[0], len(operations))
-        image = _apply_one(operations, index, image, magnitude, draw)
+        index = tf.math.floormod(draw[0], len(names))
+        image = apply_one(index, [image, magnitude, draw], _spec(image))
     return image
 
 
@@ -159,7 +161,7 @@ def autoaugment(image, seed, *, scale_pixels=False):
     """
     image = image_ops.check_image(image)
     names = sorted({name for steps in AUTOAUGMENT_POLICY for name, _, _ in steps})
-    operations = [_operation(name, _AUTOAUGMENT, scale_pixels) for name in names] + [_unchanged]
+    apply_one = one_of([*(_operation(name, _AUTOAUGMENT, scale_pixels) for name in names), _unchanged])
     skip = len(names)
     indices = tf.constant([[names.index(name) for name, _, _ in steps] for steps in AUTOAUGMENT_POLICY])
     probabilities = tf.constant([[chance for _, chance, _ in steps] for steps in AUTOAUGMENT_POLICY])
@@ -169,7 +171,7 @@ def autoaugment(image, seed, *, scale_pixels=False):
     policy = tf.math.floormod(policy_draw[0], len(AUTOAUGMENT_POLICY))
     for step, draw in enumerate(step_draws):
         index = tf.where(_chance(draw[0]) < probabilities[policy, step], indices[policy, step], skip)
-        image = _apply_one(operations, index, image, levels[policy, step], draw)
+        image = apply_one(index, [image, levels[policy, step], draw], _spec(image))
     return image
 
 
@@ -248,32 +250,8 @@ def _unchanged(image, level, draw):
     return tf.identity(image)
 
 
-def _apply_one(operations, index, *inputs):
-    """Runs `operations[index]`, and no other.
-
-    In a graph, tf.switch_case would be taken apart into nodes that are all passed through whether they are run or not,
-    which takes a third of RandAugment's time; the operation behind it is left whole.
-
-    Args:
-      operations: functions of the inputs.
-      index: int32 scalar.
-      *inputs: tensors, the image first.
-
-    Returns:
-      An image of the same shape.
-    """
-    if tf.executing_eagerly():
-        return operations[int(index)](*inputs)
-    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in inputs]
-    image = inputs[0]
-    (result,) = tf.raw_ops.StatelessCase(
-        branch_index=index,
-        input=inputs,
-        Tout=[image.dtype],
-        branches=[tf.function(run, autograph=False).get_concrete_function(*specs) for run in operations],
-        output_shapes=[image.shape],
-    )
-    return result
+def _spec(image):
+    return tf.TensorSpec(image.shape, image.dtype)
 
 
 def _argument(strength, magnitude, unit=1.0):

@@ -196,8 +196,8 @@ def _shuffled(dataset, buffer_size, seed):
 def _train_image(encoded, config, controls, style, seed):
     """Decoded, cut, resized and augmented: uint8 [size, size, 3]."""
     geometry, operations = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    image = decode.resize_for_training(
-        decode.decode(encoded), controls.image_size, geometry, style, crop=config.crop != "none", flip=config.flip
+    image = decode.decode_for_training(
+        encoded, controls.image_size, geometry, style, crop=config.crop != "none", flip=config.flip
     )
     scale = config.randaugment_scale_pixels
     if config.augment == "randaugment":

@@ -77,84 +77,59 @@ def test_unknown_style():
         lambda: decode.normalize(np.zeros([2, 2, 3]), "v3"),
         lambda: decode.resize(np.zeros([2, 2, 3]), 4, "v3"),
         lambda: decode.preprocess_eval(CHINA, 96, "v3"),
+        lambda: decode.decode_for_training(CHINA, 96, (1, 2), "v3", crop=True, flip=True),
     ):
         with pytest.raises(ValueError, match=r"`style` should be one of .*'v2'.* Received: style='v3'"):
             call()
 
 
-# --- decoding ---
-
-
-def encoded(kind):
-    """A picture of 5 x 7 pixels of one colour, and its colour."""
-    from PIL import Image
-
-    colour = (10, 20, 200)
-    modes = {
-        "grey.png": ("L", 90),
-        "grey.jpg": ("L", 90),
-        "deep.png": ("I;16", 90 * 257),
-        "palette.png": ("P", colour),
-        "palette.gif": ("P", colour),
-        "alpha.png": ("RGBA", (*colour, 128)),
-        "colour.bmp": ("RGB", colour),
-    }
-    mode, colour = modes[kind]
-    image = Image.new("RGB" if mode == "P" else mode, (7, 5), colour)
-    if mode == "P":
-        image = image.quantize(4)
-    buffer = io.BytesIO()
-    image.save(buffer, {"jpg": "jpeg"}.get(kind[-3:], kind[-3:]))
-    return buffer.getvalue(), [90] * 3 if kind.split(".")[0] in ("grey", "deep") else [10, 20, 200]
-
-
-@pytest.mark.parametrize(
-    "kind", ["grey.png", "palette.png", "grey.jpg", "palette.gif", "alpha.png", "colour.bmp", "deep.png"]
-)
-def test_decodes_to_three_channels(kind):
-    pytest.importorskip("PIL")
-    content, colour = encoded(kind)
-    dataset = tf.data.Dataset.from_tensors(content).map(decode.decode)
-    assert dataset.element_spec == tf.TensorSpec([None, None, 3], tf.uint8)
-    (image,) = dataset.as_numpy_iterator()
-    assert image.shape == (5, 7, 3)
-    np.testing.assert_allclose(image.reshape(-1, 3), np.tile(colour, [35, 1]), atol=1)
-
-
-def test_first_frame_of_an_animation():
-    image_module = pytest.importorskip("PIL.Image")
-    frames = [image_module.new("RGB", (7, 5), colour) for colour in ((250, 0, 0), (0, 250, 0))]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, "gif", save_all=True, append_images=frames[1:])
-    np.testing.assert_allclose(decode.decode(buffer.getvalue())[2, 3], [250, 0, 0], atol=5)
-
-
 # --- training ---
+
+
+def png(image):
+    return tf.io.encode_png(tf.constant(image, tf.uint8)).numpy()
 
 
 def seeds(count):
     return tf.random.experimental.stateless_split(tf.constant([3, 4], tf.int32), count)
 
 
-def draw(image, count, **options):
-    """Many draws of `resize_for_training`."""
+def draw(encoded, count, **options):
+    """Many draws of `decode_for_training`: int [count, image_size, image_size, 3]."""
     options = {"image_size": 12, "style": "v2", "crop": True, "flip": True, **options}
     size, style = options.pop("image_size"), options.pop("style")
-    image = tf.constant(image)
     dataset = tf.data.Dataset.from_tensor_slices(seeds(count)).map(
-        lambda seed: decode.resize_for_training(image, size, seed, style, **options)
+        lambda seed: decode.decode_for_training(encoded, size, seed, style, **options)
     )
-    return np.stack(list(dataset.as_numpy_iterator()))
+    return np.stack(list(dataset.as_numpy_iterator())).astype(int)
+
+
+def expected_window(height, width, seed, style):
+    """What TensorFlow draws with the release's numbers."""
+    v1 = style == "v1"
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        [height, width, 3],
+        tf.zeros([0, 0, 4]),
+        tf.unstack(tf.random.split(seed, 2))[0],
+        min_object_covered=0.1 if v1 else 0.0,
+        aspect_ratio_range=(3 / 4, 4 / 3) if v1 else None,
+        area_range=(0.08 if v1 else 0.05, 1.0),
+        max_attempts=10 if v1 else 100,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return begin.numpy()[:2], size.numpy()[:2]
 
 
 @pytest.mark.parametrize("style", decode.STYLES)
-def test_type_and_live_size(style):
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_type_and_live_size(style, kind):
     size = tf.Variable(12)
-    image = tf.constant(coordinates(40, 60))
+    encoded = png(coordinates(40, 60)) if kind == "png" else CHINA
     dataset = tf.data.Dataset.from_tensors((1, 2)).map(
-        lambda a, b: decode.resize_for_training(image, size, tf.stack([a, b]), style, crop=True, flip=True)
+        lambda a, b: decode.decode_for_training(encoded, size, tf.stack([a, b]), style, crop=True, flip=True)
     )
-    for side in (12, 20):
+    assert dataset.element_spec.shape.as_list() == [None, None, 3]
+    for side in (12, 20, 200):
         size.assign(side)
         (result,) = dataset.as_numpy_iterator()
         assert result.shape == (side, side, 3)
@@ -163,15 +138,15 @@ def test_type_and_live_size(style):
 
 @pytest.mark.parametrize("crop", [False, True])
 def test_half_are_mirrored(crop):
-    images = draw(coordinates(64, 64), 2000, crop=crop).astype(int)
+    images = draw(png(coordinates(64, 64)), 2000, crop=crop)
     mirrored = images[:, 5, 0, 1] > images[:, 5, -1, 1]
     assert mirrored.mean() == pytest.approx(0.5, abs=0.04)  # 3.5 standard deviations
-    unmirrored = draw(coordinates(64, 64), 100, crop=crop, flip=False).astype(int)
+    unmirrored = draw(png(coordinates(64, 64)), 100, crop=crop, flip=False)
     assert (unmirrored[:, 5, 0, 1] <= unmirrored[:, 5, -1, 1]).all()
 
 
 def test_mirroring_does_not_depend_on_the_crop():
-    images = draw(coordinates(200, 200), 2000).astype(int)
+    images = draw(png(coordinates(200, 200)), 2000)
     left, right = images[:, 6, 0, 1], images[:, 6, -1, 1]
     height, width = np.abs(images[:, -1, 6, 0] - images[:, 0, 6, 0]), np.abs(right - left)
     mirrored = left > right
@@ -179,37 +154,51 @@ def test_mirroring_does_not_depend_on_the_crop():
         assert abs(np.corrcoef(mirrored, value)[0, 1]) < 0.08  # 3.5 standard deviations
 
 
-@pytest.mark.parametrize("style, smallest", [("v2", 0.05), ("v1", 0.08)])
-def test_crops(style, smallest):
-    image = coordinates(100, 150)
-    dataset = tf.data.Dataset.from_tensor_slices(seeds(500)).map(lambda seed: decode.random_crop(image, seed, style))
-    areas, ratios = [], []
-    for part in dataset.as_numpy_iterator():
-        height, width = part.shape[:2]
-        top, left = part[0, 0, :2]
-        np.testing.assert_array_equal(part, image[top : top + height, left : left + width])  # whole and inside
-        areas.append(height * width / 15000)
-        ratios.append(width / height)
-    assert smallest - 0.01 < min(areas) < smallest + 0.03
-    assert max(areas) > 0.8
-    assert 0.7 < min(ratios) < 0.8
-    assert 1.25 < max(ratios) < 1.4
+@pytest.mark.parametrize("style, smallest", [("v2", 0.05), ("v1", 0.1)])
+def test_area_and_aspect_of_the_part(style, smallest):
+    images = draw(png(coordinates(240, 250)), 800, style=style, flip=False, image_size=100)
+    height = (images[:, -1, 50, 0] - images[:, 0, 50, 0] + 1) / 240
+    width = (images[:, 50, -1, 1] - images[:, 50, 0, 1] + 1) / 250
+    areas, ratios = height * width, width / height * 250 / 240
+    assert smallest - 0.015 < min(areas) < smallest + 0.03
+    assert max(areas) > 0.9
+    assert 0.7 < min(ratios) < 0.79
+    assert 1.29 < max(ratios) < 1.4
+
+
+@pytest.mark.parametrize("style", ["v2", "v1"])
+def test_the_part_is_the_one_tensorflow_draws(style):
+    image = coordinates(60, 90)
+    for seed in tf.unstack(seeds(10)):
+        (top, left), (height, width) = expected_window(60, 90, seed, style)
+        expected = decode.resize(image[top : top + height, left : left + width], 30, style)
+        result = decode.decode_for_training(png(image), 30, seed, style, crop=True, flip=False)
+        np.testing.assert_array_equal(result, np.clip(np.round(expected), 0, 255))
+
+
+def test_v1_takes_the_centre_where_no_part_fits():
+    image = coordinates(250, 6)
+    for style, first, last in (("v1", 124, 126), ("v2", 2, 247)):
+        result = decode.decode_for_training(png(image), 50, (1, 2), style, crop=True, flip=False)
+        np.testing.assert_allclose(result[::49, 25, 0], [first, last], atol=1)
 
 
 def test_without_crop_all_is_used():
-    images = draw(coordinates(100, 150), 3, crop=False, flip=False, image_size=50)
+    images = draw(png(coordinates(100, 150)), 3, crop=False, flip=False, image_size=50)
     assert (images == images[0]).all()
     assert images[0, 0, 0, 1] <= 1
     assert images[0, -1, -1, 1] >= 148
 
 
 def test_same_seed_same_result():
-    image, seed = coordinates(40, 60), tf.constant([5, 6])
-    one, two, other = (
-        decode.resize_for_training(image, 16, s, "v2", crop=True, flip=True).numpy() for s in (seed, seed, seed + 1)
-    )
-    np.testing.assert_array_equal(one, two)
-    assert (one != other).any()
+    seed = tf.constant([5, 6])
+    for encoded in (CHINA, png(coordinates(40, 60))):
+        one, two, other = (
+            decode.decode_for_training(encoded, 16, s, "v2", crop=True, flip=True).numpy()
+            for s in (seed, seed, seed + 1)
+        )
+        np.testing.assert_array_equal(one, two)
+        assert (one != other).any()
 
 
 def test_bicubic_overshoot_is_cut_off():
@@ -218,5 +207,76 @@ def test_bicubic_overshoot_is_cut_off():
     floating = decode.resize(image, 40, "v1").numpy()
     assert floating.min() < -1
     assert floating.max() > 256
-    result = decode.resize_for_training(image, 40, (1, 2), "v1", crop=False, flip=False).numpy()
+    result = decode.decode_for_training(png(image), 40, (1, 2), "v1", crop=False, flip=False).numpy()
     np.testing.assert_array_equal(result, np.clip(np.round(floating), 0, 255).astype(np.uint8))
+
+
+# --- parts of JPEGs ---
+
+
+@pytest.mark.parametrize("style", ["v2", "v1"])
+def test_a_jpeg_gives_what_its_pixels_give(style):
+    """At full size; only at the part's edges does the decoder know less of the colours around."""
+    pixels = png(decode.decode(CHINA))
+    for flip in (False, True):
+        jpeg, whole = (draw(encoded, 20, image_size=224, style=style, flip=flip) for encoded in (CHINA, pixels))
+        difference = np.abs(jpeg - whole)
+        assert difference.mean() < 0.01
+        assert difference[:, 4:-4, 4:-4].max() <= 4
+
+
+@pytest.mark.parametrize("size, ratio", [(128, 2), (64, 4), (32, 8)])
+def test_decoded_smaller_it_aliases_less(size, ratio):
+    """Compared with a picture resized with antialiasing, which is what the decoder's smaller transforms come to."""
+    whole = decode.decode(CHINA)
+    smooth = tf.image.resize(whole, [size, size], antialias=True)
+    result = draw(CHINA, 1, image_size=size, crop=False, flip=False)[0]
+    rough = tf.image.resize(whole, [size, size])
+    assert whole.shape[0] // size >= ratio
+    error, error_of_rough = np.abs(result - smooth).mean(), np.abs(rough - smooth).mean()
+    assert error < 5
+    assert error < 0.75 * error_of_rough
+
+
+def test_no_row_below_the_part_is_decoded():
+    """Where the file is cut off, the parts above can still be read."""
+    cut = CHINA[: len(CHINA) * 6 // 10]
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode.decode(cut)
+    dataset = tf.data.Dataset.from_tensor_slices(seeds(60)).map(
+        lambda seed: decode.decode_for_training(cut, 64, seed, "v2", crop=True, flip=False)
+    )
+    readable = list(dataset.ignore_errors().as_numpy_iterator())
+    assert 5 < len(readable) < 55
+
+
+@pytest.mark.parametrize("kind", ["grey", "cmyk", "progressive", "4:4:4", "exif"])
+def test_jpegs_of_all_kinds(kind):
+    encoded = encode_jpeg(kind)
+    whole = png(decode.decode(encoded))
+    for size in (100, 40):  # as it is, and at half its size
+        jpeg = draw(encoded, 1, image_size=size, crop=False, flip=False)
+        np.testing.assert_allclose(jpeg, draw(whole, 1, image_size=size, crop=False, flip=False), atol=12)
+
+
+def encode_jpeg(kind):
+    """A smooth picture of 100 x 100 pixels."""
+    image_module = pytest.importorskip("PIL.Image")
+    rows, columns = np.meshgrid(np.linspace(0, 250, 100), np.linspace(0, 200, 100), indexing="ij")
+    image = image_module.fromarray(np.stack([rows, columns, 255 - rows], axis=-1).astype(np.uint8))
+    if kind in ("grey", "cmyk"):
+        image = image.convert({"grey": "L", "cmyk": "CMYK"}[kind])
+    options = {"progressive": {"progressive": True}, "4:4:4": {"subsampling": 0}}.get(kind, {})
+    if kind == "exif":  # taken with the camera on its side, which is ignored
+        exif = image_module.Exif()
+        exif[0x0112] = 6
+        options = {"exif": exif}
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=95, **options)
+    return buffer.getvalue()
+
+
+def test_a_bad_picture_is_refused():
+    for encoded in (b"", b"\xff", b"no picture", CHINA[:500]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode.decode_for_training(encoded, 32, (1, 2), "v2", crop=True, flip=True)
