@@ -178,6 +178,7 @@ def distribute(strategy, make, steps):
 
 def _cut(batches, parts):
     """Each batch as `parts` batches."""
+
     def cut(*batch):
         return tf.data.Dataset.from_tensor_slices(
             tf.nest.map_structure(lambda x: tf.reshape(x, tf.concat([[parts, -1], tf.shape(x)[1:]], 0)), batch)
