@@ -2,8 +2,8 @@
 
 python tools/local_workers.py --workers=2 --mode=train --hparams=testing --model_dir=/tmp/workers
 
-Every flag but --workers goes to tools/main.py. The first worker, the chief, prints; what the others write to their error
-stream comes with their number. When one fails, the others are ended.
+Every flag but --workers goes to tools/main.py. The first worker, the chief, prints; what the others write to their
+error stream comes with their number. When one fails, the others are ended.
 """
 
 import json

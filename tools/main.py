@@ -60,12 +60,12 @@ flags.DEFINE_alias("hparam_str", "hparams")
 flags.DEFINE_alias("sweeps", "hparams")
 # Taken, so that a command line of the release runs, and reported.
 _WITHOUT_MEANING = {
-    "tpu": "TensorFlow chooses the device",
-    "tpu_job_name": "TensorFlow chooses the device",
-    "tpu_zone": "TensorFlow chooses the device",
-    "gcp_project": "TensorFlow chooses the device",
+    "tpu": "runtime.strategy and runtime.tpu choose the device",
+    "tpu_job_name": "runtime.strategy and runtime.tpu choose the device",
+    "tpu_zone": "runtime.strategy and runtime.tpu choose the device",
+    "gcp_project": "runtime.strategy and runtime.tpu choose the device",
     "eval_name": "an evaluation has no name",
-    "use_tpu": "TensorFlow chooses the device",
+    "use_tpu": "runtime.strategy and runtime.tpu choose the device",
     "archive_ckpt": "the averaged weights are in model.keras",
     "export_to_tpu": "there is no Estimator any more",
 }

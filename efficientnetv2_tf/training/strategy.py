@@ -254,8 +254,8 @@ def explaining_lost_workers(workers):
         if workers == 1:
             raise
         raise ClusterError(
-            "Another worker of this training ended or can no longer be reached; its own output says why. Start the "
-            f"same commands again with the same --model_dir to go on. TensorFlow says: {str(error.message).splitlines()[0]}"
+            "Another worker of this training ended or can no longer be reached; its own output says why. To go on, "
+            f"start the same commands again with the same --model_dir. (TensorFlow: {type(error).__name__})"
         ) from error
 
 

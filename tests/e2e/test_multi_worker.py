@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import efficientnetv2_tf  # noqa: F401 - so that Keras can load our networks
+
 ROOT = pathlib.Path(__file__).parents[2]
-# 5 steps at 20 px and 5 at 24 px. Without dropout and stochastic depth, which each replica draws for itself, and without
-# mixing, for which a worker has its own pictures only.
+# 5 steps at 20 px and 5 at 24 px. Without dropout and stochastic depth, which each replica draws for itself, and
+# without mixing, for which a worker has its own pictures only.
 OVERRIDES = (
     "data.batch_size=240,data.eval_batch_size=50,train.epochs=2,progressive.image_size=[20,24],data.eval_image_size=24,"
     "model.drop_connect_rate=0,model.dropout_rate=0,train.weight_decay=0.01,train.gradient_clip=1,"

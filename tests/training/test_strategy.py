@@ -57,7 +57,7 @@ def test_a_cluster_of_one_is_no_reason_for_multi_worker(monkeypatch):
 
 def test_tpu_without_one_is_refused_at_once():
     with pytest.raises(
-        ConfigError, match=r"expected a TPU of this machine, or the name of one in runtime.tpu or TPU_NAME"
+        ConfigError, match=r"expected a TPU of this machine, or the name of one in runtime.tpu"
     ):
         make_strategy(RuntimeConfig(strategy="tpu"))
 
@@ -158,12 +158,11 @@ print([v.numpy().tolist() for v in strategy.experimental_local_results(seed)], s
 
 def test_a_lost_worker_is_told_in_our_words():
     error = tf.errors.UnavailableError(None, None, "Socket closed")
-    with pytest.raises(ClusterError, match=r"Another worker of this training ended.*Socket closed"):
-        with explaining_lost_workers(2):
-            raise error
-    with pytest.raises(tf.errors.UnavailableError):
-        with explaining_lost_workers(1):
-            raise error
+    lost = pytest.raises(ClusterError, match=r"Another worker of this training ended.*UnavailableError")
+    with lost, explaining_lost_workers(2):
+        raise error
+    with pytest.raises(tf.errors.UnavailableError), explaining_lost_workers(1):
+        raise error
 
 
 def test_logical_cpus_come_too_late_once_tensorflow_runs():
