@@ -56,9 +56,7 @@ def test_a_cluster_of_one_is_no_reason_for_multi_worker(monkeypatch):
 
 
 def test_tpu_without_one_is_refused_at_once():
-    with pytest.raises(
-        ConfigError, match=r"expected a TPU of this machine, or the name of one in runtime.tpu"
-    ):
+    with pytest.raises(ConfigError, match=r"expected a TPU of this machine, or the name of one in runtime.tpu"):
         make_strategy(RuntimeConfig(strategy="tpu"))
 
 
