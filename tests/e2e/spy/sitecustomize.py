@@ -27,9 +27,10 @@ def _watch(trainer):
     import numpy as np
     import tensorflow as tf
 
-    sizes, step, finish = [], trainer.Classifier._train_step, trainer._finish
+    sizes, traces, step, finish = [], [], trainer.Classifier._train_step, trainer._finish
 
     def noting_step(self, images, labels):
+        traces.append(images.shape[0])
         size = tf.py_function(lambda side: (sizes.append(int(side)), side)[1], [tf.shape(images)[1]], tf.int32)
         with tf.control_dependencies([size]):
             return step(self, tf.identity(images), labels)
@@ -38,7 +39,13 @@ def _watch(trainer):
         index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
         weights = {v.path.replace("/", ":"): v.numpy() for v in classifier.network.weights}
         averages = {f"average:{k}".replace("/", ":"): v.numpy() for k, v in classifier.average.averages.items()}
-        np.savez(os.path.join(os.environ["SPY_FOLDER"], f"worker-{index}.npz"), sizes=sizes, **weights, **averages)
+        np.savez(
+            os.path.join(os.environ["SPY_FOLDER"], f"worker-{index}.npz"),
+            sizes=sizes,
+            traces=traces,
+            **weights,
+            **averages,
+        )
         return finish(classifier, *arguments)
 
     trainer.Classifier._train_step, trainer._finish = noting_step, saving_finish
