@@ -60,12 +60,12 @@ flags.DEFINE_alias("hparam_str", "hparams")
 flags.DEFINE_alias("sweeps", "hparams")
 # Taken, so that a command line of the release runs, and reported.
 _WITHOUT_MEANING = {
-    "tpu": "TensorFlow chooses the device",
-    "tpu_job_name": "TensorFlow chooses the device",
-    "tpu_zone": "TensorFlow chooses the device",
-    "gcp_project": "TensorFlow chooses the device",
+    "tpu": "runtime.strategy and runtime.tpu choose the device",
+    "tpu_job_name": "runtime.strategy and runtime.tpu choose the device",
+    "tpu_zone": "runtime.strategy and runtime.tpu choose the device",
+    "gcp_project": "runtime.strategy and runtime.tpu choose the device",
     "eval_name": "an evaluation has no name",
-    "use_tpu": "TensorFlow chooses the device",
+    "use_tpu": "runtime.strategy and runtime.tpu choose the device",
     "archive_ckpt": "the averaged weights are in model.keras",
     "export_to_tpu": "there is no Estimator any more",
 }
@@ -91,7 +91,7 @@ def main(argv):
 
 def _train():
     config = _configure()
-    console = _console()
+    console = _console(config.runtime)
     _show_plan(config, console)
     _load_tensorflow(config, console)
     from efficientnetv2_tf.training import trainer
@@ -226,27 +226,38 @@ def _show_plan(config, console):
 
 
 def _load_tensorflow(config, console):
+    from efficientnetv2_tf.training.cluster import cluster_kind
     from efficientnetv2_tf.training.startup import load_tensorflow
 
     console.print("Loading TensorFlow ...")
-    load_tensorflow(onednn=config.runtime.onednn)
+    cluster = FLAGS.mode in ("train", "traineval") and config.runtime.strategy in ("auto", "multi_worker")
+    load_tensorflow(
+        onednn=config.runtime.onednn,
+        logical_cpus=config.runtime.logical_cpus,
+        start=not (cluster and cluster_kind(config.runtime)),
+    )
     logging.set_verbosity(logging.WARNING)
 
 
-def _console():
+def _console(runtime=None):
+    """A console; of the workers of a cluster only the chief has one that prints."""
     from rich.console import Console
 
+    from efficientnetv2_tf.training.cluster import is_chief_process
+
+    quiet = runtime is not None and runtime.strategy in ("auto", "multi_worker") and not is_chief_process(runtime)
     # Where nobody looks, lines should not be broken for a width that is not there.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(highlight=False, quiet=quiet, width=None if sys.stdout.isatty() else 160)
 
 
 def _expected_errors():
     """The errors whose message says all; others are ours, and keep their traceback."""
     from efficientnetv2_tf.data.sources import DataError
     from efficientnetv2_tf.networks.weight_file import WeightsError
+    from efficientnetv2_tf.training.cluster import ClusterError
     from efficientnetv2_tf.training.hparams import ConfigError
 
-    errors = [ConfigError, DataError, WeightsError, OSError]
+    errors = [ConfigError, ClusterError, DataError, WeightsError, OSError]
     if "tensorflow" in sys.modules:
         from efficientnetv2_tf.training.callbacks import NonFiniteLossError
         from efficientnetv2_tf.training.checkpoint import CheckpointError

@@ -19,6 +19,11 @@ def train_dataset(source, config, controls, *, style, seed, shard=(0, 1), bad_im
     set), so the same run gives the same batches anywhere, epochs differ, and after a restart `controls.first_batch`
     leaves out just what was trained on.
 
+    Shards take turns in the shuffled order, so that together they have the batches of a single pipeline (but each mixes
+    within its own part), as long as all examples are shuffled at once: where they are names of files, or no more than
+    `config.shuffle_buffer`. Each shard then reads all, and decodes its part. Larger data sets are shared out by file
+    where there are enough, and the batches are other ones.
+
     Bad images are dropped. So that every epoch and every shard has its number of batches, the first pictures
     of the data set come once more at the end where it falls short.
 
@@ -39,7 +44,9 @@ def train_dataset(source, config, controls, *, style, seed, shard=(0, 1), bad_im
         ValueError: the batch is larger than the data set, or cannot be shared out evenly.
     """
     _check_batch(config, source, shard)
-    split = cached(source.train, config.cache, config.cache_dir, shard)
+    in_turns = source.train.named_items or source.train.count <= config.shuffle_buffer
+    read = (0, 1) if in_turns else shard
+    split = cached(source.train, config.cache, config.cache_dir, read)
     bad_images = bad_images or _bad_images(config)
     batch_size = config.batch_size // shard[1]
 
@@ -48,8 +55,10 @@ def train_dataset(source, config, controls, *, style, seed, shard=(0, 1), bad_im
         epoch_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), controls.epoch)
         # Names are light, so all of them are shuffled; of pictures, as many as are to be held in memory.
         buffer_size = split.count if split.named_items else config.shuffle_buffer
-        examples = _shuffled(split.open(shard, epoch_seed), buffer_size, epoch_seed)
-        examples = _without(bad_images.known("train"), examples.concatenate(split.open(shard)))
+        examples = _shuffled(split.open(read, epoch_seed), buffer_size, epoch_seed).concatenate(split.open(read))
+        if in_turns:
+            examples = _turns(examples, batch_size, shard)
+        examples = _without(bad_images.known("train"), examples)
         return examples.skip(controls.first_batch * batch_size)
 
     def prepare(key, item, label):
@@ -151,6 +160,15 @@ def _nothing(spec):
 
 def _parallel(dataset, function):
     return dataset.map(function, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+
+
+def _turns(examples, number, shard):
+    """Of so many examples in a row for each shard, this one's."""
+    index, shards = shard
+    if shards == 1:
+        return examples
+    mine = examples.enumerate().filter(lambda position, _: position // number % shards == index)
+    return mine.map(lambda _, example: example)
 
 
 def _at_most(dataset, number):

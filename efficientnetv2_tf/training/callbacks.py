@@ -33,9 +33,10 @@ class NonFiniteGuard(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
             optimizer = self.model.optimizer
+            step = int(optimizer.iterations.numpy())
             raise NonFiniteLossError(
                 f"The loss is {logs['loss']} in stage {self._progress.stage.index + 1}, epoch {self._epoch + 1}, at "
-                f"training step {int(optimizer.iterations)}, with learning rate {float(optimizer.learning_rate):.3g}. "
+                f"training step {step}, with learning rate {float(optimizer.learning_rate):.3g}. "
                 "The checkpoints before it are kept. Try a lower train.lr_per_256_images, a longer "
                 "train.lr_warmup_epochs or train.gradient_clip=1."
             )
@@ -98,7 +99,7 @@ class Checkpointing(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._every and int(self.model.optimizer.iterations) % self._every == 0:
+        if self._every and int(self.model.optimizer.iterations.numpy()) % self._every == 0:
             self._checkpoints.save(self._epoch, self._offset + batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):

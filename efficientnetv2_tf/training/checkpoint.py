@@ -28,15 +28,20 @@ class Checkpoints:
         folder: of the checkpoints; made at the first save.
         classifier: the compiled `Classifier`.
         keep: how many of the newest to keep, at least 1.
+        writes: False for all workers but the chief, which only read. TensorFlow asks all of them to save where a
+            variable has a part in each; ours are the same everywhere, but for the random state: each replica's
+            follows from the first one's.
     """
 
-    def __init__(self, folder, classifier, keep=3):
+    def __init__(self, folder, classifier, keep=3, *, writes=True):
         self.folder = pathlib.Path(folder)
+        self._writes = writes
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         self.batch = tf.Variable(0, dtype=tf.int64, trainable=False, name="batch")
         self._state = _state(classifier)
         self._checkpoint = tf.train.Checkpoint(**self._state, epoch=self.epoch, batch=self.batch)
-        _mend_list(self.folder)
+        if writes:
+            _mend_list(self.folder)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=keep)
 
     def save(self, epoch, batch=0):
@@ -47,12 +52,14 @@ class Checkpoints:
             batch: within the epoch, counted from 0.
 
         Returns:
-            The checkpoint's path prefix.
+            The checkpoint's path prefix; None where another worker writes it.
 
         Raises:
             CheckpointError: it could not be written, or the weights are not finite; older checkpoints are still
                 there.
         """
+        if not self._writes:
+            return None
         self._refuse_non_finite()
         self.epoch.assign(epoch)
         self.batch.assign(batch)
@@ -184,12 +191,10 @@ def _state(classifier):
     """Everything that decides how the training goes on, as dictionaries by name."""
     network = classifier.network
     weights = _by_name((v.path, v.value) for v in network.weights)
-    known = {id(v) for v in network.weights}
-    # Names of seed generators count up over the whole process, so their order in the network serves.
-    seeds = [v for v in network.variables if id(v) not in known]
     state = {
         "network": weights,
-        "random": {str(index): v.value for index, v in enumerate(seeds)},
+        # Names of seed generators count up over the whole process, so their order in the network serves.
+        "random": {str(index): seed for index, seed in enumerate(classifier.seeds)},
         "optimizer": _by_name((v.path, v.value) for v in classifier.optimizer.variables),
     }
     if classifier.average is not None:

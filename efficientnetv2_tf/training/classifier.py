@@ -4,9 +4,10 @@ import keras
 import tensorflow as tf
 
 from efficientnetv2_tf.training.optimizers import is_kernel
+from efficientnetv2_tf.training.strategy import DistributedModel
 
 
-class Classifier(keras.Model):
+class Classifier(DistributedModel):
     """Trains and evaluates a network that gives logits.
 
     Args:
@@ -31,6 +32,12 @@ class Classifier(keras.Model):
     @property
     def metrics(self):
         return [self.loss_metric, self.accuracy_metric]
+
+    @property
+    def seeds(self):
+        """The tf.Variables from which dropout and stochastic depth draw, in the order of the network."""
+        weights = {id(v) for v in self.network.weights}
+        return [v.value for v in self.network.variables if id(v) not in weights]
 
     def call(self, images, training=False):
         return self.network(images, training=training)

@@ -12,6 +12,9 @@ class MovingAverage:
     The decay grows with the steps as min(decay, (1 + step) / (10 + step)), as in the official release
     (tf.train.ExponentialMovingAverage with num_updates), so that short trainings are averaged too.
 
+    Made within a strategy's scope, each replica moves its own copy. The copies stay equal, as those of the weights do,
+    so there is nothing to aggregate.
+
     Args:
         variables: the network's weights (Keras variables); the averages begin with their values.
         decay: in (0, 1).

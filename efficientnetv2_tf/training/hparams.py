@@ -201,8 +201,15 @@ class TrainConfig(_Frozen):
 
 
 class RuntimeConfig(_Frozen):
-    """The machine."""
+    """The machine, or the machines."""
 
+    # auto: multi_worker in a cluster, tpu where there is one, mirrored on several GPUs, else one_device
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"] = "auto"
+    logical_cpus: Count = 1  # to try mirrored without GPUs: the CPU counts as so many devices
+    tpu: str | None = None  # name or grpc:// address of the TPU; None: TPU_NAME, or the machine's own
+    cluster_timeout: Positive = 300.0  # seconds that the workers wait for each other at the start
+    kubernetes_selector: str | None = None  # label selector of the workers' pods, such as job-name=train
+    kubernetes_workers: Count | None = None  # how many pods that gives
     seed: CountOrOff = 0  # of weights, shuffling and augmentation; 0 is a seed like any other
     # auto: mixed_bfloat16 where the accelerator has it, else float32
     mixed_precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
@@ -246,6 +253,8 @@ def _contradictions(config):
         ),
         ("progressive.stages", stages, "train.epochs", train.epochs),
     )
+    if (config.runtime.kubernetes_selector is None) != (config.runtime.kubernetes_workers is None):
+        yield "runtime.kubernetes_workers", "expected a number with runtime.kubernetes_selector, and null without it"
     for key, value, limit_key, limit in limits:
         if value > limit:
             yield key, f"expected at most {limit_key} ({limit}). Received: {value}"

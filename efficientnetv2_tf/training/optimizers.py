@@ -14,7 +14,18 @@ def _handle(variable):
     return variable.handle
 
 
-class RMSprop(keras.optimizers.RMSprop):
+class _ClipsTheSum:
+    """Clips the gradient of the global batch; Keras clips each replica's share before it adds them up."""
+
+    def _clip_gradients(self, grads):
+        return grads
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        grads, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
+        return list(zip(super()._clip_gradients(list(grads)), variables, strict=True))
+
+
+class RMSprop(_ClipsTheSum, keras.optimizers.RMSprop):
     """`keras.optimizers.RMSprop` with momentum, as one operation a variable.
 
     Source: Tieleman & Hinton, lecture 6.5, 2012; epsilon stands inside of the square root, as in the official
@@ -38,7 +49,7 @@ class RMSprop(keras.optimizers.RMSprop):
         )
 
 
-class AdamW(keras.optimizers.AdamW):
+class AdamW(_ClipsTheSum, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW`, its Adam part as one operation a variable (Loshchilov & Hutter, ICLR 2019)."""
 
     def apply(self, grads, trainable_variables=None):
@@ -63,7 +74,7 @@ class AdamW(keras.optimizers.AdamW):
         )
 
 
-class SGD(keras.optimizers.SGD):
+class SGD(_ClipsTheSum, keras.optimizers.SGD):
     """`keras.optimizers.SGD` with momentum, as one operation a variable."""
 
     def update_step(self, gradient, variable, learning_rate):

@@ -40,6 +40,7 @@ class ProgressDisplay(keras.callbacks.Callback):
         )  # fmt: skip
         self._task = self._bar.add_task("", total=steps_per_epoch, text="", visible=False)
         self._first_step = True
+        self._seen_sizes = set()
         self._seconds_per_step = None
         self._epoch = 0
 
@@ -54,7 +55,7 @@ class ProgressDisplay(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        self._last_line = time.monotonic()
+        self._last_line = self._epoch_began = time.monotonic()
         self._timed_from, self._timed_steps = None, 0
         text = "tracing and compiling the training step, once a run" if self._first_step else "first step"
         self._bar.update(self._task, description=self._heading(), completed=self._offset, text=text, visible=True)
@@ -66,6 +67,10 @@ class ProgressDisplay(keras.callbacks.Callback):
         if self._first_step:
             self._first_step = False
             self._console.print(f"First training step done {now - self._began:.0f} s after fit began.")
+        size = self._stages.stage.image_size
+        if size not in self._seen_sizes:
+            self._seen_sizes.add(size)
+            self._console.print(f"First step at {size} px: {now - self._epoch_began:.1f} s.")
         if self._timed_from is None:
             self._timed_from = now  # a stage's first step prepares the new size, and would spoil the average
             return

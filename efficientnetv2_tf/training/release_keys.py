@@ -27,6 +27,7 @@ _AUGMENTATIONS = {
     "ft_autoaug": ("autoaugment", "finetune", "none"),
 }
 _ACTIVATIONS = {None: "silu", "": "silu", "swish": "silu", "silu_native": "silu", "hswish": "hard_silu"}
+_STRATEGIES = {None: "auto", "": "auto", "gpu": "auto", "gpus": "auto"}
 _NORMALIZATIONS = {None: "batch", "": "batch", "tpu_bn": "sync_batch", "gn": "group"}
 _DATASETS = {
     "imagenettfds": "imagenet2012",
@@ -191,6 +192,7 @@ _TABLE = {
     "eval.isize": ("data.eval_image_size", _same),
     "eval.split": ("data.eval_split", _split("eval")),
     "runtime.mixed_precision": ("runtime.mixed_precision", _precision),
+    "runtime.strategy": ("runtime.strategy", lambda value: _STRATEGIES.get(value, value)),
     "runtime.keep_checkpoint_max": ("train.keep_checkpoints", _same),
 }
 _MEANS_NOTHING = {  # key -> the values that leave things as they are
@@ -210,7 +212,6 @@ _IGNORED = {  # key, or prefix ending in a dot -> why
     "runtime.use_async_checkpointing": "Estimator only",
     "runtime.log_step_count_steps": "Estimator only",
     "runtime.keep_checkpoint_every_n_hours": "use train.keep_checkpoints",
-    "runtime.strategy": "TensorFlow chooses the device",
 }
 _FIXED = {  # key -> (the only values that are honoured, why)
     "model.gn_groups": ((8,), "fixed"),

@@ -5,13 +5,17 @@ import os
 import sys
 import tempfile
 
+from efficientnetv2_tf.training.hparams import ConfigError
 
-def load_tensorflow(*, onednn=True):
+
+def load_tensorflow(*, onednn=True, logical_cpus=1, start=True):
     """Imports TensorFlow with settings that are read only once.
 
     Args:
         onednn: use oneDNN's kernels on CPUs. TensorFlow leaves them off on CPUs without AVX-512, where they make
             the backward passes of convolutions up to 3.7 times faster. TF_ENABLE_ONEDNN_OPTS, where set, wins.
+        logical_cpus: as how many devices the CPU counts.
+        start: False leaves the start of the runtime to the strategy, which for several workers has to come before it.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1" if onednn else "0")
     # Informational lines of the C++ runtime (level 0) and warnings (1) are about its own insides.
@@ -19,7 +23,30 @@ def load_tensorflow(*, onednn=True):
     with hidden_stderr():
         import tensorflow
 
-        tensorflow.config.list_logical_devices()  # starts the runtime, which reports missing GPU drivers
+        use_logical_cpus(logical_cpus)
+        if start:
+            tensorflow.config.list_logical_devices()  # starts the runtime, which reports missing GPU drivers
+
+
+def use_logical_cpus(number):
+    """Lets the CPU count as so many devices.
+
+    Raises:
+        ConfigError: TensorFlow has started with another number.
+    """
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    wanted = [tf.config.LogicalDeviceConfiguration()] * number
+    if number == len(tf.config.get_logical_device_configuration(cpu) or [cpu]):
+        return
+    try:
+        tf.config.set_logical_device_configuration(cpu, wanted)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"runtime.logical_cpus: expected the number that TensorFlow was started with. Received: {number}. Set it "
+            "before anything is computed."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -29,11 +29,12 @@ class Task:
     plan: tuple
     bad_images: BadImages
 
-    def train_batches(self, controls, **changes):
+    def train_batches(self, controls, shard=(0, 1), **changes):
         """The training batches, see `train_dataset`.
 
         Args:
             controls: `StageControls`.
+            shard: (index, number) of the input pipelines.
             **changes: fields of data to replace.
         """
         data = self.config.data.model_copy(update=changes)
@@ -43,18 +44,25 @@ class Task:
             controls,
             style=data.preprocessing,
             seed=self.config.runtime.seed,
+            shard=shard,
             bad_images=self.bad_images,
         )
 
-    def eval_batches(self):
-        """The evaluation batches, see `eval_dataset`."""
+    def eval_batches(self, shard=None, batch_size=None):
+        """The evaluation batches, see `eval_dataset`.
+
+        Args:
+            shard: None, or (index, number) of the input pipelines.
+            batch_size: of one shard; None is data.eval_batch_size.
+        """
         data = self.config.data
         return eval_dataset(
             self.source,
             data,
             image_size=data.eval_image_size,
-            batch_size=data.eval_batch_size,
+            batch_size=batch_size or data.eval_batch_size,
             style=data.preprocessing,
+            shard=shard,
             bad_images=self.bad_images,
         )
 

@@ -1,6 +1,7 @@
 """Training and evaluation from a configuration; `train` reads as a table of contents."""
 
 import contextlib
+import hashlib
 import pathlib
 import time
 
@@ -23,6 +24,19 @@ from efficientnetv2_tf.training.preview import draw_preview
 from efficientnetv2_tf.training.progress import ProgressDisplay
 from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder, write_json
 from efficientnetv2_tf.training.schedule import make_schedule
+from efficientnetv2_tf.training.strategy import (
+    agree,
+    check_batch,
+    chief_first,
+    describe,
+    distribute,
+    explaining_lost_workers,
+    is_chief,
+    make_strategy,
+    num_workers,
+    replica_normalization,
+    spread_seeds,
+)
 from efficientnetv2_tf.training.task import make_task
 
 
@@ -37,38 +51,58 @@ def train(config, run_folder=None, *, console=None):
         console: a `rich.console.Console` for what happens; None prints to the terminal.
 
     Returns:
-        The summary, as it stands in summary.json: a dictionary with accuracies, times and file names.
+        The summary, as it stands in summary.json: a dictionary with accuracies, times and file names. Of several
+        workers only the first writes and returns one; the others return None.
 
     Raises:
         ConfigError: the configuration does not fit the data or the folder.
         DataError: the data set is not to be had.
+        ClusterError: the workers did not find each other, or one was lost.
         NonFiniteLossError: the loss is infinite or no number; the last good checkpoint is kept.
         CheckpointError: a checkpoint cannot be written or read.
     """
     began = time.monotonic()
-    console = console or Console()
-    task = make_task(config, console)
-    folder = RunFolder(pathlib.Path(run_folder)) if run_folder else new_run_folder(task.config)
-    folder.claim(task.config)
-    task = task.writing_bad_images(folder.bad_images, console.print)
+    strategy = make_strategy(config.runtime, _fingerprint(config))
+    check_batch(config, strategy)
+    if num_workers(strategy) > 1 and run_folder is None:
+        raise ConfigError("--model_dir: expected a folder that all workers reach, for they go on from its checkpoints.")
+    # The chief speaks for all.
+    console = (console or Console()) if is_chief(strategy) else Console(quiet=True)
+    with explaining_lost_workers(num_workers(strategy)):
+        return _train(config, run_folder, strategy, console, began)
+
+
+def _train(config, run_folder, strategy, console, began):
+    with chief_first(strategy):
+        task = make_task(config, console)
+        folder = RunFolder(pathlib.Path(run_folder)) if run_folder else new_run_folder(task.config)
+        if is_chief(strategy):
+            folder.claim(task.config)
+            task = task.writing_bad_images(folder.bad_images, console.print)
     console.print(
         f"Writing to {folder.path}. Should it be interrupted: --mode=train --hparams={folder.config} "
         f"--model_dir={folder.path} goes on.",
         soft_wrap=True,
     )
+    console.print(describe(strategy))
     keras.utils.set_random_seed(task.config.runtime.seed)
     controls = StageControls(task.plan[0])
     console.print(f"Building {task.config.model.name} for {task.source.num_classes} classes ...")
-    classifier = _build_classifier(task)
-    checkpoints = Checkpoints(folder.checkpoints, classifier, task.config.train.keep_checkpoints)
-    epoch, batch = _resume(checkpoints, task, console)
+    with strategy.scope():
+        classifier = _build_classifier(task, strategy)
+    with chief_first(strategy):
+        checkpoints = Checkpoints(
+            folder.checkpoints, classifier, task.config.train.keep_checkpoints, writes=is_chief(strategy)
+        )
+    epoch, batch = _resume(checkpoints, task, strategy, console)
+    spread_seeds(strategy, classifier.seeds)
     controls.first_batch.assign(batch)
     with _telling_of(task.bad_images):
-        if not folder.augmentation_picture.exists():
+        if is_chief(strategy) and not folder.augmentation_picture.exists():
             draw_preview(task, folder.augmentation_picture)
         if epoch < task.epochs:
-            _fit(classifier, task, controls, checkpoints, (epoch, batch), folder, console)
-        return _finish(classifier, task, folder, console, began)
+            _fit(classifier, task, strategy, controls, checkpoints, (epoch, batch), folder, console)
+        return _finish(classifier, task, strategy, folder, console, began)
 
 
 def evaluate(run_folder, *, data_dir=None, console=None):
@@ -106,7 +140,13 @@ def evaluate(run_folder, *, data_dir=None, console=None):
     return {**results, "images": task.eval_images}
 
 
-def _build_classifier(task):
+def _fingerprint(config):
+    """Of all that workers have to have in common; their files may lie in different places."""
+    data = config.data.model_copy(update={"data_dir": None, "cache_dir": None})
+    return hashlib.sha256(repr(config.model_copy(update={"data": data})).encode()).hexdigest()
+
+
+def _build_classifier(task, strategy):
     """Network, moving average and optimizer, with all their variables made before anything is traced."""
     model, train_config = task.config.model, task.config.train
     precision = _precision(task.config.runtime.mixed_precision)
@@ -121,7 +161,7 @@ def _build_classifier(task):
             dropout_rate=model.dropout_rate,
             drop_connect_rate=model.drop_connect_rate,
             activation=model.activation,
-            normalization=model.normalization,
+            normalization=replica_normalization(model.normalization, strategy),
             classifier_initializer=model.classifier_initializer,
             preprocessing=task.config.data.preprocessing,
             weights=train_config.init_weights,
@@ -171,9 +211,14 @@ def _dtype_policy(name):
         keras.config.set_dtype_policy(before)
 
 
-def _resume(checkpoints, task, console):
+def _resume(checkpoints, task, strategy, console):
     """(epoch, batch) of the first step to do."""
     position = checkpoints.restore()
+    if not agree(strategy, position[0] * task.steps_per_epoch + position[1] + 1 if position else 0):
+        raise ConfigError(
+            f"The workers found different checkpoints in {checkpoints.folder}. --model_dir should be one folder that "
+            "all of them reach."
+        )
     if position is None:
         return 0, 0
     epoch, batch = position
@@ -186,12 +231,11 @@ def _resume(checkpoints, task, console):
     return position
 
 
-def _fit(classifier, task, controls, checkpoints, position, folder, console):
+def _fit(classifier, task, strategy, controls, checkpoints, position, folder, console):
     """One `fit` for the whole training."""
     epoch, batch = position
-    train_config, batches = task.config.train, task.train_batches(controls)
+    train_config = task.config.train
     progress = ProgressiveLearning(task.plan, controls)
-    log = callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch)
     display = ProgressDisplay(
         console,
         progress,
@@ -205,16 +249,27 @@ def _fit(classifier, task, controls, checkpoints, position, folder, console):
     steps = [
         progress,
         callbacks.NonFiniteGuard(progress),
-        callbacks.Evaluation(task.eval_batches(), train_config.eval_every_epochs, task.epochs, display),
-        log,
+        callbacks.Evaluation(_eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, display),
+        *([callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch)] if is_chief(strategy) else []),
         callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
         display,
     ]
     with contextlib.closing(display):
         for first, end, number in _segments(task, epoch, batch):
             # With their number known, Keras never asks for a batch more than there are.
-            known = batches.apply(tf.data.experimental.assert_cardinality(number))
-            classifier.fit(known, epochs=end, initial_epoch=first, callbacks=steps, verbose=0, shuffle=False)
+            batches = distribute(strategy, lambda shard: task.train_batches(controls, shard), number)
+            classifier.fit(batches, epochs=end, initial_epoch=first, callbacks=steps, verbose=0, shuffle=False)
+
+
+def _eval_batches(task, strategy):
+    """The evaluation batches, those of several replicas all full."""
+    replicas, images = strategy.num_replicas_in_sync, task.config.data.eval_batch_size
+    if replicas == 1:
+        return task.eval_batches()
+    workers = num_workers(strategy)
+    batch_size = -(-images // replicas) * replicas // workers  # of a worker
+    rows = max(task.source.eval.shard_sizes(workers))
+    return distribute(strategy, lambda shard: task.eval_batches(shard, batch_size), -(-rows // batch_size))
 
 
 def _segments(task, epoch, batch):
@@ -229,15 +284,22 @@ def _segments(task, epoch, batch):
     return [(epoch, epoch + 1, whole - batch), *rest]
 
 
-def _finish(classifier, task, folder, console, began):
+def _finish(classifier, task, strategy, folder, console, began):
     """Evaluates, saves the averaged weights, draws, and sums up."""
-    batches = task.eval_batches()
+    batches = _eval_batches(task, strategy)
     console.print("Evaluating and saving ...")
     raw = classifier.evaluate(batches, verbose=0, return_dict=True)
     averaged = callbacks.evaluate_averaged(classifier, batches)
+    # The chief's files are whole before the others end.
+    with chief_first(strategy):
+        return _write_results(classifier, task, folder, console, began, (raw, averaged)) if is_chief(strategy) else None
+
+
+def _write_results(classifier, task, folder, console, began, results):
+    raw, averaged = results
     average = classifier.average.applied() if classifier.average else contextlib.nullcontext()
     with average, replacing(folder.model) as temporary:
-        classifier.network.save(temporary)
+        _portable(classifier.network, task.config.model.normalization).save(temporary)
     write_json(folder.classes, list(task.source.class_names))
     rows = callbacks.read_metrics(folder.metrics)
     pictures.draw_training(
@@ -248,7 +310,7 @@ def _finish(classifier, task, folder, console, began):
         "dataset": task.source.name,
         "parameters": classifier.network.count_params(),
         "epochs": task.epochs,
-        "steps": int(classifier.optimizer.iterations),
+        "steps": int(classifier.optimizer.iterations.numpy()),
         "test_images": task.eval_images,
         "bad_images": {split: len(task.bad_images.known(split)) for split in ("train", "eval")},
         "test_accuracy": averaged["accuracy"],
@@ -267,3 +329,12 @@ def _finish(classifier, task, folder, console, began):
         + ", ".join(sorted(path.name for path in folder.path.iterdir() if not path.name.startswith(".")))
     )
     return summary
+
+
+def _portable(network, normalization):
+    """The network with the configured normalisation, where several replicas were trained with another."""
+    if network.normalization == normalization:
+        return network
+    copy = network.from_config({**network.get_config(), "normalization": normalization})
+    copy.set_weights(network.get_weights())
+    return copy

@@ -323,6 +323,27 @@ def test_shards_train_on_different_pictures_in_as_many_batches(levels):
     assert len(set(found)) == len(found)
 
 
+def test_shards_together_have_the_batches_of_one_pipeline(levels):
+    controls = StageControls(stage())
+    options = {"style": "v2", "seed": 3}
+    whole = [images.numpy() for images, _ in train_dataset(levels, config(batch_size=12), controls, **options)]
+    parts = [
+        [images.numpy() for images, _ in train_dataset(levels, config(batch_size=12), controls, **options, shard=(i, 3))]
+        for i in range(3)
+    ]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(batch, np.concatenate(shares))
+
+
+def test_shards_of_what_is_too_large_to_shuffle_at_once_read_their_own_part(levels):
+    data = config(batch_size=12, shuffle_buffer=COUNT - 1)
+    for index in range(3):
+        dataset = train_dataset(levels, data, StageControls(stage()), style="v2", seed=0, shard=(index, 3))
+        found = examples_of([(images.numpy(), labels.numpy()) for images, labels in dataset])
+        assert len(found) == COUNT // 12 * 4
+        assert all(example % 3 == index for example in found)
+
+
 def test_batch_that_cannot_be_shared_out(levels):
     with pytest.raises(
         ValueError, match=r"data\.batch_size: expected a multiple of the 3 input pipelines\. Received: 8"

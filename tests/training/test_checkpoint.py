@@ -41,6 +41,15 @@ def differing(one, two):
     return {g for g in one if any((a != b).any() for a, b in zip(one[g], two[g], strict=True))}
 
 
+def test_who_does_not_write_restores_what_another_wrote(make_classifier, tmp_path):
+    classifier = make_classifier(0)
+    reader = Checkpoints(tmp_path / "run", classifier, writes=False)
+    assert reader.save(epoch=1) is None
+    assert not (tmp_path / "run").exists()
+    Checkpoints(tmp_path / "run", classifier).save(epoch=2, batch=1)
+    assert Checkpoints(tmp_path / "run", make_classifier(1), writes=False).restore() == (2, 1)
+
+
 # --- round trip ---
 
 

@@ -161,6 +161,9 @@ def test_two_devices_do_what_one_does():
             "rmsprop": lambda: optimizers.RMSprop(0.1, momentum=0.9, epsilon=1e-3),
             "adamw": lambda: optimizers.AdamW(0.1, weight_decay=0.1),
             "sgd": lambda: optimizers.SGD(0.1, momentum=0.9),
+            # The sum's norm is about 2, each half's is below 1.5: clipped before it is summed, nothing would change.
+            "clipped": lambda: optimizers.SGD(0.1, momentum=0.9, global_clipnorm=1.5),
+            "not clipped": lambda: optimizers.SGD(0.1, momentum=0.9),
         }
         one = tf.distribute.get_strategy()
         print(json.dumps({name: [train(make, one), train(make, strategy)] for name, make in makers.items()}))

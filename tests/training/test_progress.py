@@ -75,6 +75,10 @@ def test_time_left(stages, console, clock):
     display.close()
     text = console.file.getvalue()
     lines = [line for line in text.splitlines() if " left" in line]
+    assert [line for line in text.splitlines() if line.startswith("First step at")] == [
+        "First step at 16 px: 31.0 s.",
+        "First step at 32 px: 62.0 s.",
+    ]
     # In stage 1, at a quarter of the cost: 2 of 8 steps are done and 12 steps of 4 times 31 s follow.
     first = 6 * 31 + 12 * 4 * 31
     assert f"{first // 3600}:{first % 3600 // 60:02}:{first % 60:02} left" in lines[0]

@@ -65,6 +65,8 @@ from efficientnetv2_tf.training.release_keys import EvalShare, recipe_for_datase
         ("model.blocks_args=r1_k3|r2_k3", {"model.blocks": ["r1_k3", "r2_k3"]}),
         ("train.label_smoothing=0.2", {"train.label_smoothing": 0.2}),
         ("train.optimizer=momentum", {"train.optimizer": "sgd"}),
+        ("runtime.strategy=gpus", {"runtime.strategy": "auto"}),
+        ("runtime.strategy=tpu", {"runtime.strategy": "tpu"}),
         ("runtime.mixed_precision=True", {"runtime.mixed_precision": "auto"}),
         ("runtime.mixed_precision=False", {"runtime.mixed_precision": "float32"}),
         ("runtime.keep_checkpoint_max=5", {"train.keep_checkpoints": 5}),

@@ -1,0 +1,121 @@
+"""Two real workers on this machine, through the whole command line, against one process."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import efficientnetv2_tf  # noqa: F401 - so that Keras can load our networks
+
+ROOT = pathlib.Path(__file__).parents[2]
+# 5 steps at 20 px and 5 at 24 px. Without dropout and stochastic depth, which each replica draws for itself, and
+# without mixing, for which a worker has its own pictures only.
+OVERRIDES = (
+    "data.batch_size=240,data.eval_batch_size=50,train.epochs=2,progressive.image_size=[20,24],data.eval_image_size=24,"
+    "model.drop_connect_rate=0,model.dropout_rate=0,train.weight_decay=0.01,train.gradient_clip=1,"
+    "model.blocks=[r1_k3_s2_e1_i16_o16_c1,r1_k3_s2_e4_i16_o24_se0.25]"
+)
+
+
+def command(script, folder, *flags):
+    return [
+        sys.executable, str(ROOT / "tools" / script), *flags, "--mode=train", "--hparams=testing",
+        f"--hparams={OVERRIDES}", f"--model_dir={folder}",
+    ]  # fmt: skip
+
+
+def start(script, folder, *flags, **environment):
+    return subprocess.run(
+        command(script, folder, *flags), capture_output=True, text=True, check=False, cwd=ROOT, timeout=400,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("workers")
+    done = start("main.py", root / "one")
+    assert done.returncode == 0, done.stderr
+    # Each worker leaves what it saw and ended with beside the run folder; the product has only the chief write.
+    path = os.pathsep.join([str(pathlib.Path(__file__).parent / "spy"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = start("local_workers.py", root / "two", "--workers=2", PYTHONPATH=path, SPY_FOLDER=str(root))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root, done
+
+
+@pytest.mark.slow
+def test_workers_train_as_one_process(folders):
+    root, done = folders
+    one, two = (keras.models.load_model(root / name / "model.keras") for name in ("one", "two"))
+    assert two.normalization == "batch"
+    for a, b in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, err_msg=a.path)
+    one, two = (list(csv.DictReader((root / name / "metrics.csv").open())) for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        for name in ("image_size", "loss", "accuracy", "val_loss", "val_accuracy"):
+            assert float(a[name]) == pytest.approx(float(b[name]), abs=1e-4), name
+    assert "Training on 2 replicas of 2 workers." in done.stdout
+
+
+@pytest.mark.slow
+def test_workers_see_the_same_sizes_and_end_with_the_same_weights(folders):
+    root, _ = folders
+    chief, other = (np.load(root / f"worker-{index}.npz") for index in (0, 1))
+    np.testing.assert_array_equal(chief["sizes"], [20] * 5 + [24] * 5)
+    np.testing.assert_array_equal(chief["traces"], [120])  # one trace, of a worker's part of the batch
+    assert len(chief.files) > 40
+    for name in chief.files:
+        np.testing.assert_array_equal(chief[name], other[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_only_the_chief_writes_and_prints(folders):
+    root, done = folders
+    assert {path.name for path in (root / "two").iterdir()} == {path.name for path in (root / "one").iterdir()}
+    assert done.stdout.count("Test accuracy") == 1
+    assert done.stderr == ""
+    assert len(list((root / "two" / "tensorboard").iterdir())) == 1
+    assert len(tf.train.get_checkpoint_state(str(root / "two" / "checkpoints")).all_model_checkpoint_paths) == 2
+
+
+@pytest.mark.slow
+def test_interrupted_workers_go_on_to_the_same_weights(folders, tmp_path):
+    root, _ = folders
+    launcher = subprocess.Popen(
+        command("local_workers.py", tmp_path / "run"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "run" / "checkpoints" / "ckpt-1.index").exists():
+        assert launcher.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.wait(60) == 130
+    done = start("local_workers.py", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "Going on from a checkpoint at epoch 2" in done.stdout or "were trained before" in done.stdout
+    one, two = (keras.models.load_model(folder / "model.keras") for folder in (root / "two", tmp_path / "run"))
+    for a, b in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6, err_msg=a.path)
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_come_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    workers = [f"127.0.0.1:{port}", "127.0.0.1:1"]
+    config = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}})
+    done = start("main.py", tmp_path / "run", "--hparams=runtime.cluster_timeout=1", TF_CONFIG=config)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: Not heard of within")
+    assert "worker 1 (127.0.0.1:1)" in done.stderr
+    assert not (tmp_path / "run").exists()
