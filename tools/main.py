@@ -16,12 +16,13 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "traineval", "eval", "plan", "preview", "verify_data", "import", "models"],
+    ["train", "traineval", "eval", "plan", "preview", "verify_data", "benchmark_input", "import", "models"],
     "train: trains a network, or goes on with an interrupted training (traineval: the official release's name for it). "
     "eval: evaluates what a training left in --model_dir. plan: prints the stages of a recipe, without building "
     "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set; "
-    "lists and draws what it finds into the folder --output. import: reads --weights and writes the network with them "
-    "to --output. models: prints the family as a table, and draws it to --output.",
+    "lists and draws what it finds into the folder --output. benchmark_input: measures the input pipeline, beside the "
+    "official release's way. import: reads --weights and writes the network with them to --output. models: prints the "
+    "family as a table, and draws it to --output.",
 )
 flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Default: the recipe's.")
 flags.DEFINE_string(
@@ -50,8 +51,8 @@ flags.DEFINE_string(
     "output",
     None,
     "For --mode=import: the .keras file to write. For --mode=models and preview: the .png file to draw; default: "
-    "models.png or preview.png. For --mode=verify_data: the folder for verify_data.csv and data.png; default: the "
-    "current one.",
+    "models.png or preview.png. For --mode=verify_data and benchmark_input: the folder for their files; "
+    "default: the current one.",
 )
 # The official release's names.
 flags.DEFINE_alias("model_name", "model")
@@ -139,6 +140,17 @@ def _verify_data():
         report = verify.run(config.data.dataset, source_options(config), output=FLAGS.output or ".", console=console)
     if report.bad:
         sys.exit(1)
+
+
+def _benchmark_input():
+    config, console = _configure(), _console()
+    _load_tensorflow(config, console)
+    from efficientnetv2_tf.data.benchmark import benchmark_input
+    from efficientnetv2_tf.training.task import make_task
+
+    task = make_task(config, console)
+    data = task.config.data
+    benchmark_input(task.source, data, task.plan, style=data.preprocessing, output=FLAGS.output or ".", console=console)
 
 
 def _import():
@@ -273,6 +285,7 @@ _MODES = {
     "plan": _plan,
     "preview": _preview,
     "verify_data": _verify_data,
+    "benchmark_input": _benchmark_input,
     "import": _import,
     "models": _models,
 }

@@ -19,8 +19,8 @@ _WHOLE_IMAGE_SIZE = 320
 def decode(image_bytes):
     """Decodes a whole picture, in RGB.
 
-    Grey is repeated, a palette looked up, CMYK converted; of 16 bits the upper 8 are taken. Transparency is dropped, and
-    the orientation in a photograph's Exif data ignored, as in the official release.
+    Grey is repeated, a palette looked up, CMYK converted; of 16 bits the upper 8 are taken. Transparency is dropped,
+    and the orientation in a photograph's Exif data ignored, as in the official release.
 
     Args:
         image_bytes: string scalar, in the format JPEG, PNG, GIF (of which the first frame is decoded), BMP or WebP
@@ -187,7 +187,7 @@ def _random_window(shape, image_size, seed, style):
 
 
 def _decode_part(image_bytes, window, least_side):
-    """A window of a JPEG, at 1/2, 1/4 or 1/8 of its size where at least `least_side` pixels are left: uint8 [h, w, 3]."""
+    """uint8 [h, w, 3]: a window of a JPEG, at 1/2, 1/4 or 1/8 of its size where `least_side` pixels are left."""
     corners = tf.stack([window[:2], window[:2] + window[2:]])
 
     def decode_at(ratio):

@@ -113,8 +113,8 @@ def _decode_webp(image_bytes):
     size = tf.where(is_extended, extended, tf.where(is_lossless, lossless, lossy))
     transparent = (is_lossless & (bits // 2**28 % 2 == 1)) | (is_extended & (header[20] // 16 % 2 == 1))
     with _checked(size):
-        # The number of channels has to be that of the file. Left to TensorFlow (0), it writes over other memory where an
-        # animation has no transparency; with 3, it refuses such a file.
+        # The number of channels has to be that of the file. Left to TensorFlow (0), it writes over other memory where
+        # an animation has no transparency; with 3, it refuses such a file.
         return tf.cond(
             transparent,
             lambda: tf.io.decode_image(image_bytes, channels=4, expand_animations=False)[:, :, :3],

@@ -127,9 +127,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize(
-    "kind", ["png", "jpeg", "animated gif", "webp", "lossless webp", "webp with transparency"]
-)
+@pytest.mark.parametrize("kind", ["png", "jpeg", "animated gif", "webp", "lossless webp", "webp with transparency"])
 def test_a_decompression_bomb_is_refused(kind, reader):
     encoded = with_size(kind, 15000, 16000)
     dataset = tf.data.Dataset.from_tensors(encoded).map(READERS[reader])

@@ -1,0 +1,244 @@
+"""How many pictures a second the input pipeline gives: stage by stage, part by part, and beside the release's way."""
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import statistics
+import time
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from efficientnetv2_tf.data import augment, decode
+from efficientnetv2_tf.data.pipeline import train_dataset
+from efficientnetv2_tf.data.release_way import release_image
+from efficientnetv2_tf.data.sources import DataError, Source, Split
+from efficientnetv2_tf.files import replacing
+from efficientnetv2_tf.progressive.controls import StageControls
+
+_IMAGES = 512  # a measurement
+_REPEATS = 5  # measurements, of which the median is shown
+_BATCH = 32
+# (side in pixels, RandAugment's magnitude or None) that are compared with the official release's way.
+_COMPARED = ((128, None), (224, None), (224, 15.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpeed:
+    """Images a second, medians of measurements that took turns.
+
+    Attributes:
+        stages: of each stage, {"image_size", "magnitude", "plain", "augmented"}; plain is without augmentation and
+            mixing.
+        parts: milliseconds an image that each part takes on all cores, in the last stage.
+        compared: rows of {"image_size", "magnitude", "release", "ours", "ratio"}.
+        images: pictures that were measured with, and `mean_bytes` of them.
+        mean_bytes: size of an encoded picture.
+        cores: of the machine.
+    """
+
+    stages: list[dict]
+    parts: dict[str, float]
+    compared: list[dict]
+    images: int
+    mean_bytes: float
+    cores: int
+
+
+def benchmark_input(source, config, plan, *, style, output, console=None):
+    """Measures the input pipeline on pictures of a data set that are held in memory.
+
+    Args:
+        source: a `Source`.
+        config: a `DataConfig`.
+        plan: `Stage`s.
+        style: preprocessing, one of `decode.STYLES`.
+        output: folder for benchmark_input.json and benchmark_input.png.
+        console: a `rich.console.Console`; None prints to the terminal.
+
+    Returns:
+        An `InputSpeed`.
+
+    Raises:
+        DataError: no picture of the data set can be decoded.
+    """
+    console, output = console or Console(), pathlib.Path(output)
+    pictures = _in_memory(source)
+    config = config.model_copy(update={"batch_size": min(_BATCH, pictures.train.count), "cache": "none"})
+    console.print(f"Measuring with {pictures.train.count} pictures of {source.name}, {os.cpu_count()} cores ...")
+    items = [item.numpy() for _, item, _ in pictures.train.open()]
+    result = InputSpeed(
+        stages=[_stage(pictures, config, stage, style, console) for stage in plan],
+        parts=_parts(pictures, config, plan[-1], style),
+        compared=[_compare(pictures, size, magnitude, console) for size, magnitude in _COMPARED],
+        images=len(items),
+        mean_bytes=float(np.mean([len(item) for item in items])),
+        cores=os.cpu_count() or 1,
+    )
+    for table in _tables(result, source.name):
+        console.print(table)
+    with replacing(output / "benchmark_input.json") as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", encoding="utf-8")
+    _draw(result, output / "benchmark_input.png", source.name)
+    console.print(f"Wrote {output / 'benchmark_input.json'} and {output / 'benchmark_input.png'}")
+    return result
+
+
+def _in_memory(source):
+    """A source of as many examples as are measured with: the data set's first good ones, in turns if it has fewer."""
+
+    def whole(key, item, label):
+        encoded = source.train.read(item)
+        with tf.control_dependencies([decode.decode(encoded)]):
+            return tf.identity(encoded), label
+
+    found = list(source.train.open().map(whole).ignore_errors().take(_IMAGES))
+    if not found:
+        raise DataError(f"The data set {source.name!r} has no picture that can be decoded. Try --mode=verify_data.")
+    examples = list(itertools.islice(itertools.cycle(found), _IMAGES))
+    items = tf.stack([item for item, _ in examples])
+    labels = tf.ragged.stack([tf.reshape(label, [-1]) for _, label in examples])
+
+    def as_stored(key, item, label):
+        return key, item, label if source.multi_label else label[0]
+
+    def open_examples(shard=(0, 1), seed=None):
+        whole = tf.data.Dataset.from_tensor_slices((tf.range(len(examples), dtype=tf.int64), items, labels))
+        return whole.map(as_stored)
+
+    split = Split(len(examples), open_examples, lambda shards: [len(examples)], str)
+    return Source(source.name, source.class_names, split, split, source.multi_label)
+
+
+def _median(datasets):
+    """Images a second of each data set of batches, measured in turns after a first round that is not counted."""
+    rates = [[] for _ in datasets]
+    for repeat in range(_REPEATS + 1):
+        for dataset, measured in zip(datasets, rates, strict=True):
+            began = time.perf_counter()
+            images = sum(len(tf.nest.flatten(batch)[0]) for batch in dataset)
+            if repeat:
+                measured.append(images / (time.perf_counter() - began))
+    return [statistics.median(measured) for measured in rates]
+
+
+def _stage(pictures, config, stage, style, console):
+    def batches(**changes):
+        controls = StageControls(dataclasses.replace(stage, **changes))
+        data = config.model_copy(update={"augment": "none"} if changes else {})
+        return train_dataset(pictures, data, controls, style=style, seed=0)
+
+    plain, augmented = _median([batches(mixup_alpha=0.0, cutmix_alpha=0.0), batches()])
+    console.print(f"stage {stage.index + 1}, {stage.image_size} px: {augmented:.0f} images/s")
+    sizes = {"image_size": stage.image_size, "magnitude": stage.magnitude}
+    return {**sizes, "plain": plain, "augmented": augmented}
+
+
+def _batched(pictures, function):
+    """Batches of `function` of (encoded picture, seed), in parallel as in the pipeline."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+
+    def prepare(key, item, label):
+        return function(item, tf.stack([tf.cast(key, tf.int32), 0]))
+
+    mapped = pictures.train.open().map(prepare, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+    return mapped.batch(_BATCH).prefetch(2).with_options(options)
+
+
+def _parts(pictures, config, stage, style):
+    """Milliseconds an image: from what each further part costs."""
+    controls = StageControls(stage)
+    geometry = {"crop": config.crop != "none", "flip": config.flip}
+    plain = config.model_copy(update={"augment": "none"})
+    unmixed = StageControls(dataclasses.replace(stage, mixup_alpha=0.0, cutmix_alpha=0.0))
+    rates = _median(
+        [
+            _batched(pictures, lambda item, seed: item),
+            _batched(
+                pictures,
+                lambda item, seed: decode.decode_for_training(item, controls.image_size, seed, style, **geometry),
+            ),
+            train_dataset(pictures, plain, unmixed, style=style, seed=0),
+            train_dataset(pictures, config, controls, style=style, seed=0),
+        ]
+    )
+    names = ("examples", "decode, crop, resize, flip", "shuffle, batch, scale", "augment, mix")
+    times = [1000 / rate for rate in rates]
+    # Differences of measurements: what is nothing can come out a little below.
+    return {name: max(0.0, now - before) for name, now, before in zip(names, times, [0.0, *times], strict=False)}
+
+
+def _compare(pictures, image_size, magnitude, console):
+    def ours(item, seed):
+        image = decode.decode_for_training(item, image_size, seed, "v2", crop=True, flip=True)
+        if magnitude is not None:
+            image = augment.randaugment(image, magnitude, seed)
+        return image
+
+    release, mine = _median(
+        [
+            _batched(pictures, lambda item, seed: release_image(item, image_size, seed, magnitude)),
+            _batched(pictures, ours),
+        ]
+    )
+    console.print(f"{image_size} px{' with RandAugment' if magnitude else ''}: {mine / release:.2f} times the release")
+    sizes = {"image_size": image_size, "magnitude": magnitude}
+    return {**sizes, "release": release, "ours": mine, "ratio": mine / release}
+
+
+def _tables(result, name):
+    stages = Table(title=f"{name}: images/s, {result.cores} cores", title_justify="left")
+    for heading in ("stage", "image size", "magnitude", "without augmentation", "with augmentation"):
+        stages.add_column(heading, justify="right")
+    for number, row in enumerate(result.stages, start=1):
+        rates = f"{row['plain']:.0f}", f"{row['augmented']:.0f}"
+        stages.add_row(str(number), str(row["image_size"]), f"{row['magnitude']:.3g}", *rates)
+    parts = Table(title="where the time goes in the last stage, ms an image", title_justify="left")
+    for heading in result.parts:
+        parts.add_column(heading, justify="right")
+    parts.add_row(*(f"{milliseconds:.2f}" for milliseconds in result.parts.values()))
+    compared = Table(title="beside the official release's way, images/s", title_justify="left")
+    for heading in ("image size", "RandAugment", "release", "here", "ratio"):
+        compared.add_column(heading, justify="right")
+    for row in result.compared:
+        magnitude = "-" if row["magnitude"] is None else f"{row['magnitude']:.3g}"
+        rates = f"{row['release']:.0f}", f"{row['ours']:.0f}", f"{row['ratio']:.2f}"
+        compared.add_row(str(row["image_size"]), magnitude, *rates)
+    return stages, parts, compared
+
+
+def _draw(result, path, name):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure.suptitle(f"{name}: images a second, {result.cores} cores")
+    _bars(left, [f"{row['image_size']} px" for row in result.stages], result.stages, ("plain", "augmented"))
+    left.set_title("each stage, without and with augmentation")
+    labels = [
+        f"{row['image_size']} px" + (f"\nRandAugment {row['magnitude']:.3g}" if row["magnitude"] else "")
+        for row in result.compared
+    ]
+    _bars(right, labels, result.compared, ("release", "ours"))
+    right.set_title("the official release's way, and ours")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    pyplot.close(figure)
+
+
+def _bars(axis, labels, rows, keys):
+    places = np.arange(len(rows))
+    for offset, key, color in zip((-0.2, 0.2), keys, ("tab:gray", "tab:blue"), strict=True):
+        bars = axis.bar(places + offset, [row[key] for row in rows], 0.38, label=key, color=color)
+        axis.bar_label(bars, fmt="%.0f", fontsize=8)
+    axis.set_xticks(places, labels)
+    axis.set_ylim(0, 1.2 * max(row[key] for row in rows for key in keys))
+    axis.legend(loc="upper right")
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,59 @@
+"""The benchmark of the input pipeline measures, prints and draws."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+from PIL import Image
+
+from efficientnetv2_tf.data import benchmark
+from efficientnetv2_tf.data.benchmark import benchmark_input
+from efficientnetv2_tf.data.sources import DataError, open_source
+from efficientnetv2_tf.progressive.stages import plan_stages
+from efficientnetv2_tf.training.hparams import DataConfig
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(benchmark, "_IMAGES", 40)
+    monkeypatch.setattr(benchmark, "_REPEATS", 1)
+    monkeypatch.setattr(benchmark, "_COMPARED", ((24, None), (24, 15.0)))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six JPEGs of two classes, and one that is cut."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, [60, 80, 3], dtype=np.uint8)).save(path)
+    (tmp_path / "photos" / "a" / "cut.jpg").write_bytes(path.read_bytes()[:900])
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_measures_every_stage(quick, photos, tmp_path):
+    console = rich.console.Console(file=io.StringIO(), width=160)
+    plan = plan_stages(4, 2, image_size=(16, 24), magnitude=(5, 10))
+    source = open_source(f"folder:{photos}")
+    result = benchmark_input(source, DataConfig(), plan, style="v2", output=tmp_path, console=console)
+    assert [(row["image_size"], row["magnitude"]) for row in result.stages] == [(16, 5), (24, 10)]
+    assert all(row["plain"] > 0 and row["augmented"] > 0 for row in result.stages)
+    assert [row["ratio"] for row in result.compared] == [row["ours"] / row["release"] for row in result.compared]
+    assert result.images == 40
+    assert json.loads((tmp_path / "benchmark_input.json").read_text())["parts"] == result.parts
+    with Image.open(tmp_path / "benchmark_input.png") as picture:
+        assert picture.size == (1650, 675)
+    text = console.file.getvalue()
+    assert "images/s" in text and "beside the official release's way" in text
+
+
+def test_without_a_good_picture(quick, photos, tmp_path):
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"no picture")
+    source = open_source(f"folder:{photos}")
+    with pytest.raises(DataError, match="has no picture that can be decoded"):
+        benchmark_input(source, DataConfig(), plan_stages(1, 1, image_size=(16, 16)), style="v2", output=tmp_path)
