@@ -15,6 +15,7 @@ setuptools.setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    package_data={"efficientnetv2_tf.deploy.serving": ["*.html"]},
     packages=setuptools.find_packages(include=["efficientnetv2_tf", "efficientnetv2_tf.*"]),
     python_requires=">=3.10",
     install_requires=[
@@ -28,13 +29,18 @@ setuptools.setup(
         "rich",  # tables and progress bars; Keras needs it too
         "scikit-learn",  # its digits are the data set that needs no download
         "matplotlib",  # pictures of a training
+        "requests",  # the client of a model on a server; tensorflow-datasets needs it too
         "Pillow",  # formats, sizes and modes in --mode=verify_data; matplotlib needs it too
         "wrapt",  # registers our layers when Keras is imported, so that importing us need not; TensorFlow needs it too
     ],
     extras_require={
         # jax: the networks run on Keras' JAX backend as well; safetensors: as in `weights`
-        "test": ["pytest", "ruff", "jax", "safetensors"],
+        "test": ["pytest", "ruff", "jax", "safetensors", "starlette", "uvicorn"],
         "weights": ["safetensors", "torch"],  # reading timm's state dicts
         "tensorboard": ["tensorboard"],  # to look at what a training logs
+        # HTTP for the stand-in server: small, well kept, and a body can be refused while it arrives
+        "serve": ["starlette", "uvicorn"],
+        "tflite": ["ai-edge-litert"],  # runs TFLite files; TensorFlow's own interpreter is deprecated
+        "onnx": ["onnx", "onnxruntime", "tf2onnx"],  # export to ONNX, and comparing with it
     },
 )

@@ -16,13 +16,27 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "traineval", "eval", "plan", "preview", "verify_data", "benchmark_input", "import", "models"],
+    [
+        "train",
+        "traineval",
+        "eval",
+        "plan",
+        "preview",
+        "verify_data",
+        "benchmark_input",
+        "import",
+        "models",
+        "export",
+        "predict",
+        "serve",
+    ],
     "train: trains a network, or goes on with an interrupted training (traineval: the official release's name for it). "
     "eval: evaluates what a training left in --model_dir. plan: prints the stages of a recipe, without building "
     "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set; "
     "lists and draws what it finds into the folder --output. benchmark_input: measures the input pipeline, beside the "
     "official release's way. import: reads --weights and writes the network with them to --output. models: prints the "
-    "family as a table, and draws it to --output.",
+    "family as a table, and draws it to --output. export: writes what a training left for production to --output. "
+    "predict: names what the pictures --images show. serve: a stand-in for TF Serving, for trying.",
 )
 flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Default: the recipe's.")
 flags.DEFINE_string(
@@ -54,6 +68,16 @@ flags.DEFINE_string(
     "models.png or preview.png. For --mode=verify_data and benchmark_input: the folder for their files; "
     "default: the current one.",
 )
+flags.DEFINE_list("format", ["saved_model"], "For --mode=export: of saved_model, tflite and onnx.")
+flags.DEFINE_float(
+    "min_agreement", None, "For --mode=export: share of pictures on which each TFLite file has to agree."
+)
+flags.DEFINE_multi_string("images", [], "For --mode=predict: files, folders and patterns.")
+flags.DEFINE_bool("explain", False, "For --mode=predict: draws what the network looked at, beside each picture.")
+flags.DEFINE_string("url", None, "For --mode=predict: a model on a server, http://HOST:PORT/v1/models/NAME.")
+flags.DEFINE_string("export", None, "For --mode=serve: the folder with NAME/VERSION/saved_model.pb in it.")
+flags.DEFINE_integer("port", 8501, "For --mode=serve: port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
+flags.DEFINE_string("host", "127.0.0.1", "For --mode=serve: address to listen on. There is no password.")
 # The official release's names.
 flags.DEFINE_alias("model_name", "model")
 flags.DEFINE_alias("dataset_cfg", "dataset")
@@ -199,6 +223,53 @@ def _models():
     console.print(f"Wrote {output}")
 
 
+def _export():
+    from efficientnetv2_tf.deploy.export import check_export, export
+    from efficientnetv2_tf.training.hparams import ConfigError
+    from efficientnetv2_tf.training.run_folder import RunFolder
+
+    if not FLAGS.model_dir or not FLAGS.output:
+        raise ConfigError("--mode=export needs --model_dir, the folder of a training, and --output, a folder.")
+    check_export(FLAGS.format, min_agreement=FLAGS.min_agreement)
+    console = _console()
+    _load_tensorflow(RunFolder(pathlib.Path(FLAGS.model_dir)).read_config(), console)
+    export(
+        FLAGS.model_dir,
+        FLAGS.output,
+        FLAGS.format,
+        min_agreement=FLAGS.min_agreement,
+        data_dir=FLAGS.data_dir,
+        console=console,
+    )
+
+
+def _predict():
+    from efficientnetv2_tf.deploy.predict import predict
+    from efficientnetv2_tf.training.hparams import Config, ConfigError
+
+    if not FLAGS.images:
+        raise ConfigError("--mode=predict needs --images: files, folders or patterns.")
+    console = _console()
+    if not FLAGS.url:
+        _load_tensorflow(Config(), console)
+    model = FLAGS.model_dir or FLAGS.export
+    predict(FLAGS.images, model=model, url=FLAGS.url, output=FLAGS.output, explain=FLAGS.explain, console=console)
+
+
+def _serve():
+    from efficientnetv2_tf.training.hparams import Config, ConfigError
+
+    if not FLAGS.export:
+        raise ConfigError("--mode=serve needs --export, a folder with NAME/VERSION/saved_model.pb in it.")
+    console = _console()
+    _load_tensorflow(Config(), console)
+    try:
+        from efficientnetv2_tf.deploy.serving.server import serve
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error}. --mode=serve needs more packages: pip install -e '.[serve]'") from None
+    serve(FLAGS.export, host=FLAGS.host, port=FLAGS.port, console=console)
+
+
 def _picture(default):
     """The .png file to write."""
     from efficientnetv2_tf.training.hparams import ConfigError
@@ -275,6 +346,8 @@ def _expected_errors():
         from efficientnetv2_tf.training.checkpoint import CheckpointError
 
         errors += [NonFiniteLossError, CheckpointError]
+    if client := sys.modules.get("efficientnetv2_tf.deploy.client"):
+        errors.append(client.ServingError)
     return tuple(errors)
 
 
@@ -288,6 +361,9 @@ _MODES = {
     "benchmark_input": _benchmark_input,
     "import": _import,
     "models": _models,
+    "export": _export,
+    "predict": _predict,
+    "serve": _serve,
 }
 
 

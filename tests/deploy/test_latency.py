@@ -1,0 +1,56 @@
+"""Latencies: what is timed and how often; never how long it takes."""
+
+import itertools
+
+import pytest
+
+from efficientnetv2_tf.deploy import latency
+from efficientnetv2_tf.deploy.saved_model import write_saved_model
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Makes calls that take the given seconds in turn, by a clock of their own; they count in `calls`."""
+
+    class Clock:
+        def __init__(self):
+            self.now, self.calls, self.seconds = 0.0, 0, None
+
+        def call(self):
+            self.calls += 1
+            self.now += next(self.seconds)
+
+    made = Clock()
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: made.now)
+    return made
+
+
+def test_the_median_leaves_out_the_first_call(clock):
+    clock.seconds = itertools.chain([50.0], itertools.cycle([0.002, 0.004, 0.003]))
+    assert latency.median_milliseconds(clock.call) == pytest.approx(3)
+    assert clock.calls == 101
+
+
+def test_slow_calls_are_made_three_times(clock):
+    clock.seconds = iter([9.0, 7.0, 8.0, 6.0])
+    assert latency.median_milliseconds(clock.call) == pytest.approx(7000)
+
+
+def test_time_that_is_up_ends_it(clock):
+    clock.seconds = itertools.repeat(0.5)
+    latency.median_milliseconds(clock.call)
+    assert clock.calls == 1 + 6
+
+
+@pytest.mark.slow
+def test_tensorflow_is_timed_in_its_own_process(make_bundle, digit_network, tmp_path):
+    digit_network.save(tmp_path / "model.keras")
+    write_saved_model(make_bundle(), tmp_path / "saved")
+    found = latency.tensorflow_latencies(tmp_path / "model.keras", tmp_path / "saved", 32, threads=1)
+    assert found.keys() == {"keras", "saved_model"} and all(0 < value < 1e4 for value in found.values())
+
+
+@pytest.mark.slow
+def test_what_the_process_said_is_told(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)could not be measured.*none\.keras"):
+        latency.tensorflow_latencies(tmp_path / "none.keras", None, 32, threads=1)
