@@ -327,7 +327,10 @@ def test_shards_together_have_the_batches_of_one_pipeline(levels):
     options = {"style": "v2", "seed": 3}
     whole = [images.numpy() for images, _ in train_dataset(levels, config(batch_size=12), controls, **options)]
     parts = [
-        [images.numpy() for images, _ in train_dataset(levels, config(batch_size=12), controls, **options, shard=(i, 3))]
+        [
+            images.numpy()
+            for images, _ in train_dataset(levels, config(batch_size=12), controls, **options, shard=(i, 3))
+        ]
         for i in range(3)
     ]
     for batch, *shares in zip(whole, *parts, strict=True):
