@@ -12,7 +12,7 @@ class ProgressDisplay(keras.callbacks.Callback):
 
     Shown are stage, image size, images a second, loss, accuracy, learning rate and the time that is left,
     estimated from the measured steps and the stages' relative costs. The first step at each image size gets a line of
-    its own with its time, from the epoch's beginning: making the first batch, and what a device compiles for a new size.
+    its own with its time, from the epoch's beginning: making the first batch, and compiling for a new size.
 
     Args:
         console: a `rich.console.Console`.

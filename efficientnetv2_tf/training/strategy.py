@@ -55,7 +55,8 @@ def make_strategy(runtime, fingerprint=""):
 
 def _devices():
     """The names of the GPUs, or of the logical CPUs where there is none."""
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    with hidden_stderr():  # starts TensorFlow, where nothing has before
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     return [device.name for device in tf.config.list_logical_devices(kind)]
 
 
