@@ -11,7 +11,8 @@ class ProgressDisplay(keras.callbacks.Callback):
     """A progress bar on a terminal; elsewhere one line an epoch, and one a minute in long epochs.
 
     Shown are stage, image size, images a second, loss, accuracy, learning rate and the time that is left,
-    estimated from the measured steps and the stages' relative costs.
+    estimated from the measured steps and the stages' relative costs. The first step at each image size gets a line of
+    its own with its time, from the epoch's beginning: making the first batch, and compiling for a new size.
 
     Args:
         console: a `rich.console.Console`.

@@ -29,7 +29,7 @@ def load_tensorflow(*, onednn=True, logical_cpus=1, start=True):
 
 
 def use_logical_cpus(number):
-    """Lets the CPU count as so many devices.
+    """Lets the CPU count as so many devices; 1 leaves it as it is.
 
     Raises:
         ConfigError: TensorFlow has started with another number.
@@ -37,11 +37,10 @@ def use_logical_cpus(number):
     import tensorflow as tf
 
     (cpu,) = tf.config.list_physical_devices("CPU")
-    wanted = [tf.config.LogicalDeviceConfiguration()] * number
-    if number == len(tf.config.get_logical_device_configuration(cpu) or [cpu]):
+    if number in (1, len(tf.config.get_logical_device_configuration(cpu) or [cpu])):
         return
     try:
-        tf.config.set_logical_device_configuration(cpu, wanted)
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
     except RuntimeError as error:
         raise ConfigError(
             f"runtime.logical_cpus: expected the number that TensorFlow was started with. Received: {number}. Set it "

@@ -4,12 +4,14 @@ import contextlib
 import os
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from efficientnetv2_tf.training.cluster import ClusterError, find_cluster, meet
 from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.startup import hidden_stderr, use_logical_cpus
 
+_SEED_STEP = 7919  # between the seeds of two replicas; layers' own seeds are random numbers, or count up by one
 # What TensorFlow raises in a worker when another one is gone.
 _LOST = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
@@ -53,7 +55,8 @@ def make_strategy(runtime, fingerprint=""):
 
 def _devices():
     """The names of the GPUs, or of the logical CPUs where there is none."""
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    with hidden_stderr():  # starts TensorFlow, where nothing has before
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     return [device.name for device in tf.config.list_logical_devices(kind)]
 
 
@@ -201,7 +204,8 @@ def spread_seeds(strategy, seeds):
     worker = 0 if num_workers(strategy) == 1 else strategy.cluster_resolver.task_id
     for seed in seeds:
         for index, copy in enumerate(strategy.experimental_local_results(seed)):
-            copy.assign_add(tf.cast([0, 0], copy.dtype) + tf.cast([(worker * local + index) * 7919, 0], copy.dtype))
+            value = copy.numpy()
+            copy.assign(value + np.array([(worker * local + index) * _SEED_STEP, 0], value.dtype))
 
 
 def barrier(strategy):

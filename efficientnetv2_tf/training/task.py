@@ -75,7 +75,7 @@ class Task:
         """The task with a log of bad images.
 
         Args:
-            path: of its CSV file.
+            path: of its CSV file; None writes none.
             tell: called with a line of text for each.
         """
         return dataclasses.replace(self, bad_images=_bad_images(self.config.data, path=path, tell=tell))

@@ -7,6 +7,7 @@ import time
 
 import keras
 import tensorflow as tf
+from absl import logging
 from rich.console import Console
 
 from efficientnetv2_tf.files import replacing
@@ -79,6 +80,8 @@ def _train(config, run_folder, strategy, console, began):
         if is_chief(strategy):
             folder.claim(task.config)
             task = task.writing_bad_images(folder.bad_images, console.print)
+        else:
+            task = task.writing_bad_images(None, logging.warning)
     console.print(
         f"Writing to {folder.path}. Should it be interrupted: --mode=train --hparams={folder.config} "
         f"--model_dir={folder.path} goes on.",
