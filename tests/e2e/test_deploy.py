@@ -1,0 +1,79 @@
+"""From a training's folder to answers over HTTP: the command line's export, predict and serve."""
+
+import csv
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[2]
+MAIN = str(ROOT / "tools" / "main.py")
+
+
+def run(*flags):
+    process = subprocess.run(
+        [sys.executable, MAIN, *map(str, flags)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(folder of a training, folder of its export, folder with two pictures and a text)."""
+    folder = tmp_path_factory.mktemp("deploy")
+    run(
+        "--mode=train",
+        "--hparams=testing",
+        "--hparams=train.epochs=1,progressive.stages=1",
+        f"--model_dir={folder}/run",
+    )
+    text = run("--mode=export", f"--model_dir={folder}/run", f"--output={folder}/exports")
+    assert text.count(" ok ") == 5  # signatures
+    (folder / "photos").mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, [40, 50, 3], dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{number}.jpg")
+    (folder / "photos" / "text.jpg").write_text("no picture")
+    return folder / "run", folder / "exports", folder / "photos"
+
+
+def answers(path):
+    with path.open(encoding="utf-8") as file:
+        return {pathlib.Path(row["path"]).name: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.slow
+def test_export(exported):
+    _, exports, _ = exported
+    assert (exports / "testing" / "1" / "saved_model.pb").exists()
+    assert json.loads((exports / "model_card.json").read_text())["files"]
+
+
+@pytest.mark.slow
+def test_a_server_answers_as_the_training_does(exported, tmp_path):
+    model_dir, exports, photos = exported
+    run("--mode=predict", f"--images={photos}", f"--model_dir={model_dir}", f"--output={tmp_path}/local.csv")
+    local = answers(tmp_path / "local.csv")
+    assert local["text.jpg"]["problem"] and not local["0.jpg"]["problem"]
+    pytest.importorskip("uvicorn")
+    command = [sys.executable, "-u", MAIN, "--mode=serve", f"--export={exports}", "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        try:
+            address = next(found[0] for line in server.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+            url = f"{address}/v1/models/testing"
+            run("--mode=predict", f"--images={photos}", f"--url={url}", f"--output={tmp_path}/served.csv")
+        finally:
+            server.send_signal(signal.SIGINT)
+    served = answers(tmp_path / "served.csv")
+    assert served.keys() == local.keys()
+    for name in ("0.jpg", "1.jpg"):
+        assert served[name]["class_1"] == local[name]["class_1"]
+        assert float(served[name]["score_1"]) == pytest.approx(float(local[name]["score_1"]), abs=1e-5)
+    assert served["text.jpg"]["problem"]
