@@ -40,8 +40,9 @@ class EfficientNet(keras.Model):
     """EfficientNet V1 or V2 as a functional Keras model; `get_model` makes it.
 
     It saves what it was made from rather than a list of layers, so `.keras` files stay small and readable. What
-    `freeze` froze stays frozen in them. `EfficientNet.from_config(model.get_config())` is a copy with new weights;
-    `keras.models.clone_model` makes a plain functional model without what is listed below.
+    `freeze` froze stays frozen in them; the precision policy is not kept, so a loaded network computes in the one that
+    is set. `EfficientNet.from_config(model.get_config())` is a copy with new weights; `keras.models.clone_model` makes
+    a plain functional model without what is listed below.
 
     Args:
         variant: name of the member of the family, in `list_models()`; its sizes and preprocessing come along.
