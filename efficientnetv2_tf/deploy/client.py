@@ -4,13 +4,14 @@ It needs `requests`, and no TensorFlow.
 """
 
 import base64
-import dataclasses
 import pathlib
 import re
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
+
+from efficientnetv2_tf.deploy.prediction import Prediction
 
 BATCH_SIZE = 16  # pictures a request
 _MAX_BYTES = 12 * 2**20  # of a request's files, unless one alone is larger; base64 makes 16 MiB of them
@@ -21,23 +22,6 @@ _URL = re.compile(r"(https?://[^/]+(?:/.*)?/v1/models/[^/:]+(?:/versions/\d+|/la
 
 class ServingError(RuntimeError):
     """A server that cannot be reached, or that answers with an error."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a picture shows.
-
-    Attributes:
-        path: of the file.
-        classes: names of the likeliest classes, best first; empty where there is a problem.
-        scores: their probabilities in 0..1.
-        problem: why there is no prediction, or "".
-    """
-
-    path: pathlib.Path
-    classes: tuple[str, ...] = ()
-    scores: tuple[float, ...] = ()
-    problem: str = ""
 
 
 def predict(paths, url, *, timeout=60.0, retries=3, progress=None):
