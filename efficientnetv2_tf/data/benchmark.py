@@ -202,7 +202,7 @@ def _tables(result, name):
     for heading in result.parts:
         parts.add_column(heading, justify="right")
     parts.add_row(*(f"{milliseconds:.2f}" for milliseconds in result.parts.values()))
-    compared = Table(title="beside the official release's way, images/s", title_justify="left")
+    compared = Table(title="beside the official release's way (with our operations), images/s", title_justify="left")
     for heading in ("image size", "RandAugment", "release", "here", "ratio"):
         compared.add_column(heading, justify="right")
     for row in result.compared:

@@ -125,7 +125,7 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
     in both directions. Each pixel is then the mean of the ones it stands for, so that such parts alias less than in the
     official release, which resizes without antialiasing.
 
-    The part has 5 % to all of the area and an aspect ratio of 0.75 to 1.33; with "v1" 8 % and more and 3/4 to 4/3, and
+    The part has 5 % to all of the area and an aspect ratio of 0.75 to 1.33; with "v1" 10 % and more and 3/4 to 4/3, and
     where it is all of the picture, because ten draws did not fit into it, the centre is taken, as in evaluation.
 
     Args:
