@@ -154,8 +154,8 @@ class TestFrozenLayers:
     def test_inside_another_model(self):
         model = network(include_top=False, pooling="avg")
         freeze(model)
-        outer = compiled(keras.Sequential([keras.Input([None, None, 3]), model, keras.layers.Dense(5)]))
-        assert {path.split("/")[-2] for path in fit(outer)} == {"dense"}
+        outer = compiled(keras.Sequential([keras.Input([None, None, 3]), model, keras.layers.Dense(5, name="head")]))
+        assert {path.split("/")[-2] for path in fit(outer)} == {"head"}
 
     def test_a_network_without_head(self):
         model = network(features_only=True)
