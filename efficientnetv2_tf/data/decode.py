@@ -49,6 +49,27 @@ def normalize(images, style):
     return preprocessing.normalize(tf.convert_to_tensor(images), style)
 
 
+def normalize_bytes(images, style):
+    """`normalize`, but for a last bit, in half to a third of its time on a CPU; for the input pipeline.
+
+    Args:
+        images: uint8 [batch, height, width, 3].
+        style: one of `STYLES`.
+
+    Returns:
+        float32 of the same shape.
+    """
+    if style == "v2":  # one pass: x / 128 - 1 has no rounding
+        return tf.raw_ops.Dequantize(input=tf.bitcast(images, tf.quint8), min_range=-1.0, max_range=127 / 128)
+    if style != "v1":
+        return normalize(images, style)
+    # Three channels at the end make the slowest of arrays to broadcast over; so each row of pixels becomes one axis.
+    scaling, width = preprocessing.SCALINGS[style], tf.shape(images)[2]
+    mean, std = (tf.tile(tf.constant(values, tf.float32), [width]) for values in (scaling.mean, scaling.std))
+    rows = tf.reshape(tf.cast(images, tf.float32), [-1, 3 * width])
+    return tf.reshape((rows - mean) / std, tf.shape(images))
+
+
 def resize(image, image_size, style):
     """Resizes to a square, as the release does: bicubic for "v1" (corners not aligned), else bilinear.
 
@@ -123,7 +144,8 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
 
     Of a JPEG only that part is decoded, and at 1/2, 1/4 or 1/8 of its size where that still leaves `image_size` pixels
     in both directions. Each pixel is then the mean of the ones it stands for, so that such parts alias less than in the
-    official release, which resizes without antialiasing.
+    official release, which resizes without antialiasing. Colours that a JPEG keeps at half the resolution are repeated
+    where evaluation interpolates between them.
 
     The part has 5 % to all of the area and an aspect ratio of 0.75 to 1.33; with "v1" 10 % and more and 3/4 to 4/3, and
     where it is all of the picture, because ten draws did not fit into it, the centre is taken, as in evaluation.
@@ -156,15 +178,18 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
         image = decode(image_bytes)
         return resize(_cut(image, window(tf.shape(image)[:2], side, seed)), side, style)
 
-    # With one seed for both, mirroring would follow the crop: narrow parts mirrored, wide ones not.
-    crop_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
-    inputs = [image_bytes, tf.cast(image_size, tf.int32), crop_seed]
-    index = tf.cast(image_formats.is_jpeg(image_bytes), tf.int32)
-    image = one_of([from_other, from_jpeg])(index, inputs, tf.TensorSpec([None, None, 3], tf.float32))
+    draws = tf.random.stateless_uniform([3], seed, minval=None, maxval=None, dtype=tf.int32)
+    inputs = [image_bytes, tf.cast(image_size, tf.int32), draws[:2]]
+    # A function of its own for what is rare: TensorFlow's executor passes by each node of a branch that is not run.
+    other = one_of([from_other])
+    image = tf.cond(
+        image_formats.is_jpeg(image_bytes),
+        lambda: from_jpeg(*inputs),
+        lambda: other(0, inputs, tf.TensorSpec([None, None, 3], tf.float32)),
+    )
     image = _to_bytes(image, style)
     if flip:
-        mirrored = tf.random.stateless_uniform([], flip_seed) < 0.5
-        image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+        image = tf.cond(draws[2] < 0, lambda: tf.reverse(image, [1]), lambda: image)
     return image
 
 
@@ -194,7 +219,11 @@ def _decode_part(image_bytes, window, least_side):
         def run():
             begin, end = tf.unstack((corners + ratio // 2) // ratio)
             return tf.raw_ops.DecodeAndCropJpeg(
-                contents=image_bytes, crop_window=tf.concat([begin, end - begin], axis=0), channels=3, ratio=ratio
+                contents=image_bytes,
+                crop_window=tf.concat([begin, end - begin], axis=0),
+                channels=3,
+                ratio=ratio,
+                fancy_upscaling=False,  # 0.3 to 1.2 levels of 255, for a twentieth of the time
             )
 
         return run

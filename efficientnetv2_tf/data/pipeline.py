@@ -10,6 +10,7 @@ from efficientnetv2_tf.data.cache import cached
 
 _MIXING = 1  # folded into an example's seed where a batch needs one of its own
 _PREFETCH = 2  # batches
+_IN_FLIGHT = 256  # examples that are prepared at the same time, three times as many with those that wait
 
 
 def train_dataset(source, config, controls, *, style, seed, shard=(0, 1), bad_images=None):
@@ -67,7 +68,7 @@ def train_dataset(source, config, controls, *, style, seed, shard=(0, 1), bad_im
         return _train_image(split.read(item), config, controls, style, seeds), _label(label, source), seeds
 
     def finish(images, labels, seeds):
-        images = decode.normalize(images, style)
+        images = decode.normalize_bytes(images, style)
         batch_seed = tf.random.experimental.stateless_fold_in(seeds[0], _MIXING)
         return mixing.mix(images, labels, controls.mixup_alpha, controls.cutmix_alpha, batch_seed)
 
@@ -140,18 +141,37 @@ def _attempted(examples, prepare, is_usable):
         prepare: from these to the tuple of tensors that is wanted. Where it fails, they are zeros, and `good` is False.
         is_usable: of `usable`.
     """
+    prepare = tf.function(prepare, autograph=False).get_concrete_function(*examples.element_spec)
+    specs = prepare.structured_outputs
 
-    def attempt(*example):
-        # A data set of one example, because a data set is what can go on after an error.
-        one = tf.data.Dataset.from_tensors(example)
-        prepared = one.map(lambda key, item, label: (True, key, "", label, prepare(key, item, label)))
-        nothing = tf.nest.map_structure(_nothing, prepared.element_spec[-1])
-        failed = one.map(lambda key, item, label: (False, key, item, label, nothing))
-        return prepared.ignore_errors().concatenate(failed).take(1)
+    @tf.autograph.experimental.do_not_convert
+    def run(first, example):
+        prepared = tf.cond(first, lambda: prepare(*example), lambda: tf.nest.map_structure(_nothing, specs))
+        tf.nest.map_structure(lambda tensor, spec: tensor.set_shape(spec.shape), prepared, specs)
+        return first, example, prepared
+
+    def without_answered(was_first, element):
+        return element[0], (element[0] | ~was_first, element)
+
+    def attempt(*parts):
+        # Of a failure nothing is left but the gap. So each example comes twice: to be prepared, and as it is, which is
+        # kept where it does not follow the prepared one.
+        twice = tf.data.Dataset.zip(parts).flat_map(
+            lambda *example: tf.data.Dataset.from_tensors((True, example)).concatenate(
+                tf.data.Dataset.from_tensors((False, example))
+            )
+        )
+        tried = twice.map(run).ignore_errors().scan(False, without_answered)
+        return tried.filter(lambda wanted, _: wanted)
 
     workers = os.cpu_count() or 1
-    attempts = examples.interleave(attempt, cycle_length=workers, num_parallel_calls=workers, deterministic=True)
-    return attempts.map(lambda good, key, item, label, prepared: (is_usable(good, key, item, label), prepared))
+    # Examples that were read already, so that an error in reading is not ignored as well. A data set for each example
+    # takes half as long as decoding it.
+    window = min(max(_IN_FLIGHT // workers, 8), 64)
+    attempts = examples.window(window).interleave(
+        attempt, cycle_length=workers, block_length=window, num_parallel_calls=workers, deterministic=True
+    )
+    return attempts.map(lambda _, element: (is_usable(element[0], *element[1]), element[2]))
 
 
 def _nothing(spec):

@@ -11,7 +11,7 @@ _STANDARDISED = 4.0  # more than pictures scaled by any of the styles reach: 2.6
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scaling:
+class Scaling:
     """`(x / divisor - mean) / std`, in this order, which decides the last bit; one number a channel, or for all."""
 
     mean: tuple[float, ...] | float
@@ -19,19 +19,19 @@ class _Scaling:
     divisor: float = 1.0
 
 
-_SCALINGS = {
-    "v2": _Scaling(mean=128.0, std=128.0),
-    "v1": _Scaling(  # ImageNet's, of red, green and blue
+SCALINGS = {
+    "v2": Scaling(mean=128.0, std=128.0),
+    "v1": Scaling(  # ImageNet's, of red, green and blue
         mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255)
     ),
-    "finetune": _Scaling(mean=0.5, std=0.5, divisor=255.0),
+    "finetune": Scaling(mean=0.5, std=0.5, divisor=255.0),
 }
-STYLES = tuple(_SCALINGS)
+STYLES = tuple(SCALINGS)
 
 
 def check_style(style, argument="style"):
     """Gives `style` back; a ValueError, which calls it `argument`, where it is none of `STYLES`."""
-    if style not in _SCALINGS:
+    if style not in SCALINGS:
         raise ValueError(f"`{argument}` should be one of {STYLES}. Received: {argument}={style!r}")
     return style
 
@@ -53,7 +53,7 @@ def normalize(images, style, channels=3):
     Raises:
         ValueError: there is no such style.
     """
-    scaling = _SCALINGS[check_style(style)]
+    scaling = SCALINGS[check_style(style)]
     divisor = _float32(scaling.divisor, images)
     mean, std = (_float32(_per_channel(value, channels), images) for value in (scaling.mean, scaling.std))
     return (_float32(images, images) / divisor - mean) / std

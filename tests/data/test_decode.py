@@ -216,13 +216,17 @@ def test_bicubic_overshoot_is_cut_off():
 
 @pytest.mark.parametrize("style", ["v2", "v1"])
 def test_a_jpeg_gives_what_its_pixels_give(style):
-    """At full size; only at the part's edges does the decoder know less of the colours around."""
-    pixels = png(decode.decode(CHINA))
+    """At full size: the colours repeated as they are stored, and near to those that evaluation interpolates."""
+    pixels = png(tf.io.decode_jpeg(CHINA, fancy_upscaling=False))
+    interpolated = png(decode.decode(CHINA))
     for flip in (False, True):
-        jpeg, whole = (draw(encoded, 20, image_size=224, style=style, flip=flip) for encoded in (CHINA, pixels))
+        jpeg, whole, near = (
+            draw(encoded, 20, image_size=224, style=style, flip=flip) for encoded in (CHINA, pixels, interpolated)
+        )
         difference = np.abs(jpeg - whole)
         assert difference.mean() < 0.01
         assert difference[:, 4:-4, 4:-4].max() <= 4
+        assert 0.1 < np.abs(jpeg - near).mean() < 1.5
 
 
 @pytest.mark.parametrize("size, ratio", [(128, 2), (64, 4), (32, 8)])

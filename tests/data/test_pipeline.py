@@ -403,6 +403,21 @@ def test_bad_images_have_no_weight_in_evaluation(with_bad_ones):
     assert bad_images.known("eval") == [*BAD]
 
 
+def test_an_error_in_reading_is_no_bad_image(levels):
+    """A file that is gone is the end, and not a picture that can be passed over."""
+
+    def open_examples(shard=(0, 1), seed=None):
+        zero = tf.constant(0, tf.int64)
+        gone = tf.data.TFRecordDataset("/no/such/file").map(lambda record: (zero, record, zero))
+        return levels.eval.open(shard, seed).take(5).concatenate(gone)
+
+    split = dataclasses.replace(levels.eval, open=open_examples)
+    source = dataclasses.replace(levels, eval=split)
+    dataset = eval_dataset(source, config(), image_size=16, batch_size=9, style="v2")
+    with pytest.raises(tf.errors.NotFoundError, match="/no/such/file"):
+        list(dataset)
+
+
 def test_too_many_bad_images_stop_the_run(with_bad_ones, tmp_path):
     bad_images = BadImages(tmp_path / "bad.csv", limit=0.04, tell=lambda _: None)
     with pytest.raises(tf.errors.OpError):
