@@ -154,7 +154,8 @@ def _batched(pictures, function, finish=tf.identity):
         return function(item, tf.stack([tf.cast(key, tf.int32), 0]))
 
     mapped = pictures.train.open().map(prepare, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
-    return mapped.batch(_BATCH).map(finish).prefetch(2).with_options(options)
+    batches = mapped.batch(_BATCH).map(finish, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+    return batches.prefetch(2).with_options(options)
 
 
 def _parts(pictures, config, stage, style):

@@ -13,8 +13,8 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientnetv2_tf.data.decode import decode
+from efficientnetv2_tf.data.image_formats import MAX_PIXELS
 
-MAX_PIXELS = 89_478_485  # of one picture: a quarter of a GiB in RGB, from where on Pillow warns too
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _MAGIC = {b"BM": "BMP", b"GIF8": "GIF", b"\xff\xd8": "JPEG", b"\x89PNG": "PNG"}  # WebP's is not at the beginning
 _LEAST_HEADER = 26  # bytes to the end of the size, in BMP

@@ -15,7 +15,8 @@ from efficientnetv2_tf.data.contact_sheet import draw_data
 from efficientnetv2_tf.data.copies import CopyFinder, Place, digest
 from efficientnetv2_tf.data.folder import find_folders
 from efficientnetv2_tf.data.folder_listing import ENDINGS, ending, list_classes
-from efficientnetv2_tf.data.image_check import MAX_PIXELS, ImageFacts, check_image, error_text, pillow_without_limit
+from efficientnetv2_tf.data.image_check import ImageFacts, check_image, error_text, pillow_without_limit
+from efficientnetv2_tf.data.image_formats import MAX_PIXELS
 from efficientnetv2_tf.data.sources import open_source
 from efficientnetv2_tf.data.verify_report import Finding, ProgressLine, Report, print_report, write_findings
 
