@@ -66,9 +66,17 @@ flags.DEFINE_string(
     None,
     "For --mode=import: the .keras file to write. For --mode=models and preview: the .png file to draw; default: "
     "models.png or preview.png. For --mode=verify_data and benchmark_input: the folder for their files; "
-    "default: the current one.",
+    "default: the current one. For --mode=export: the folder for models. For --mode=predict: a .csv or .json file.",
 )
 flags.DEFINE_list("format", ["saved_model"], "For --mode=export: of saved_model, tflite and onnx.")
+flags.DEFINE_string("name", None, "For --mode=export: of the model's folder and files. Default: the network's.")
+flags.DEFINE_list(
+    "tflite_modes",
+    None,
+    "For --mode=export: of float32, float16, dynamic, int8, int8_mixed (sensitive parts in float32) and int16x8. "
+    "Default: all but int8_mixed.",
+)
+flags.DEFINE_bool("uint8_io", None, "For --mode=export: whether TFLite's mode int8 takes and gives uint8.")
 flags.DEFINE_float(
     "min_agreement", None, "For --mode=export: share of pictures on which each TFLite file has to agree."
 )
@@ -230,17 +238,12 @@ def _export():
 
     if not FLAGS.model_dir or not FLAGS.output:
         raise ConfigError("--mode=export needs --model_dir, the folder of a training, and --output, a folder.")
-    check_export(FLAGS.format, min_agreement=FLAGS.min_agreement)
+    names = ("name", "tflite_modes", "uint8_io", "min_agreement")
+    options = {name: FLAGS[name].value for name in names if FLAGS[name].present}
+    check_export(FLAGS.format, **options)
     console = _console()
     _load_tensorflow(RunFolder(pathlib.Path(FLAGS.model_dir)).read_config(), console)
-    export(
-        FLAGS.model_dir,
-        FLAGS.output,
-        FLAGS.format,
-        min_agreement=FLAGS.min_agreement,
-        data_dir=FLAGS.data_dir,
-        console=console,
-    )
+    export(FLAGS.model_dir, FLAGS.output, FLAGS.format, **options, data_dir=FLAGS.data_dir, console=console)
 
 
 def _predict():

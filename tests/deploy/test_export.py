@@ -158,7 +158,11 @@ def test_a_training_that_contradicts_itself_is_refused(run_folder, console, tmp_
         ({"formats": ["saved_model"], "name": "a/b"}, "Received: 'a/b'"),
         ({"formats": ["saved_model"], "name": "serving"}, "not 'serving'"),
         ({"formats": ["saved_model"], "name": "..."}, "Received: '...'"),
-        ({"formats": ["saved_model"], "min_agreement": 0.9}, "min_agreement is about TFLite"),
+        ({"formats": ["saved_model"], "min_agreement": 0.9}, "min_agreement: of TFLite files alone"),
+        ({"formats": ["onnx"], "tflite_modes": ["int8"], "uint8_io": True}, "tflite_modes, uint8_io: of TFLite"),
+        ({"formats": ["tflite"], "tflite_modes": ["int4"]}, "Received: int4"),
+        ({"formats": ["tflite"], "tflite_modes": []}, "TFLite modes should be among"),
+        ({"formats": ["tflite"], "tflite_modes": ["float32"], "uint8_io": True}, "need the TFLite mode int8"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(arguments, message):
