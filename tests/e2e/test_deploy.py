@@ -68,10 +68,18 @@ def test_export(exported):
     assert (int8["input"], int8["output"]) == ("uint8", "uint8")
 
 
-def test_mistakes_are_explained_before_tensorflow_loads(tmp_path):
-    text = run("--mode=export", "--tflite_modes=int8", f"--model_dir={tmp_path}", f"--output={tmp_path}/o", code=1)
-    assert "Error: tflite_modes: of TFLite files alone" in text and "add tflite" in text
-    assert "Loading" not in text and not (tmp_path / "o").exists()
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--mode=export", "--tflite_modes=int8"], "tflite_modes: of TFLite files alone"),
+        (["--mode=export", "--model=efficientnetv2-s"], "leave --model, --dataset and --hparams out"),
+        (["--mode=predict", "--images=.", "--export=x.tflite"], "needs one of --model_dir, --export and --url"),
+    ],
+)
+def test_mistakes_are_explained_before_tensorflow_loads(flags, expected, tmp_path):
+    text = run(*flags, f"--model_dir={tmp_path}", f"--output={tmp_path}/out", code=1)
+    assert "Error: " in text and expected in text
+    assert "Loading" not in text and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
