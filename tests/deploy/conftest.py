@@ -161,7 +161,7 @@ def tflite_exported(make_bundle, digit_pixels, unseen_batches, tmp_path_factory)
         calibration_images=digit_pixels[0][:60],
         calibration_seed=7,
         min_agreement=0.97,
-        threads=(1,),
+        threads=(),
         console=console,
     )
     return folder, report, console.file.getvalue()

@@ -31,7 +31,7 @@ def test_there_is_a_file_for_each_mode_and_a_report(tflite_exported):
         row = report["formats"][mode]
         content = (folder / row["file"]).read_bytes()
         assert row["bytes"] == len(content) and row["sha256"] == hashlib.sha256(content).hexdigest()
-        assert row["latency_ms"]["1"] > 0 and row["agreement"] >= 0.97
+        assert row["latency_ms"] == {} and row["agreement"] >= 0.97
         assert ("calibration" in row) == (mode in ("int8", "int16x8"))
     assert report["formats"]["float32"]["agreement"] == 1
     assert report["formats"]["float32"]["probability_difference"] < 1e-4
@@ -104,7 +104,6 @@ def test_sensitive_parts_in_float32_bring_the_agreement_back(
     assert int8["agreement"] < 0.6 and mixed["agreement"] > 0.95
     # The wide channel goes from block 2 over block 3 to the head.
     assert mixed["parts"] == 7 and {*mixed["float_parts"]} == {"blocks_2", "blocks_3", "head"}
-    assert mixed["latency_ms"] == {}
     path = tmp_path / "testing-int8_mixed.tflite"
     assert TFLiteModel(path).info["float_parts"] == mixed["float_parts"]
     counts = operators(path.read_bytes())

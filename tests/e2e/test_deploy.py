@@ -64,8 +64,10 @@ def test_export(exported):
     assert {*json.loads((exports / "model_card.json").read_text())["files"]} > {
         "digits-float32.tflite", "digits-int8.tflite", "digits.onnx", "tflite_report.json",
     }  # fmt: skip
-    int8 = json.loads((exports / "tflite_report.json").read_text())["formats"]["int8"]
-    assert (int8["input"], int8["output"]) == ("uint8", "uint8")
+    report = json.loads((exports / "tflite_report.json").read_text())["formats"]
+    assert (report["int8"]["input"], report["int8"]["output"]) == ("uint8", "uint8")
+    for row in report.values():
+        assert min(row["latency_ms"][threads] for threads in ("1", "2")) > 0
 
 
 @pytest.mark.parametrize(

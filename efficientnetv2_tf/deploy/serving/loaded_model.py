@@ -98,9 +98,9 @@ class LoadedModel:
     def warm_up(self):
         """Runs each signature that takes encoded pictures once, as the first run of a graph may take seconds."""
         grey = tf.io.encode_jpeg(np.full([32, 32, 3], 128, np.uint8)).numpy()
-        for name, signature in self._signatures.items():
-            if [*signature.inputs] == [INPUT]:
-                with contextlib.suppress(RequestError):  # of a model that takes something else under this name
+        for name in self._signatures:
+            with contextlib.suppress(RequestError):  # of a signature without inputs, or of one that takes other strings
+                if self.inputs(name) == {INPUT: "string"}:
                     self.run(name, {INPUT: np.array([grey], object)})
 
     def signature_defs(self):
