@@ -34,8 +34,18 @@ setuptools.setup(
         "wrapt",  # registers our layers when Keras is imported, so that importing us need not; TensorFlow needs it too
     ],
     extras_require={
-        # jax: the networks run on Keras' JAX backend as well; safetensors: as in `weights`
-        "test": ["pytest", "ruff", "jax", "safetensors", "starlette", "uvicorn"],
+        "test": [
+            "pytest",
+            "ruff",
+            "jax",  # the networks run on Keras' JAX backend as well
+            "safetensors",  # this and the rest as in the extras below
+            "starlette",
+            "uvicorn",
+            "ai-edge-litert",
+            "onnx",
+            "onnxruntime",
+            "tf2onnx",
+        ],
         "weights": ["safetensors", "torch"],  # reading timm's state dicts
         "tensorboard": ["tensorboard"],  # to look at what a training logs
         # HTTP for the stand-in server: small, well kept, and a body can be refused while it arrives

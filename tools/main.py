@@ -1,10 +1,13 @@
-"""The command line: trains, evaluates, plans, imports weights and shows the family.
+"""The command line: trains, evaluates, plans, imports weights, shows the family, exports, predicts and serves.
 
 python tools/main.py --mode=train --model=efficientnetv2-s
 python tools/main.py --mode=eval --model_dir=runs/...
 python tools/main.py --mode=plan --hparams=paper --model=efficientnetv2-m
 python tools/main.py --mode=import --model=efficientnetv2-s --weights=efficientnetv2-s.tgz --output=s.keras
 python tools/main.py --mode=models
+python tools/main.py --mode=export --model_dir=runs/... --output=exports
+python tools/main.py --mode=predict --images=photos --model_dir=runs/...
+python tools/main.py --mode=serve --export=exports
 """
 
 import pathlib
@@ -66,16 +69,29 @@ flags.DEFINE_string(
     None,
     "For --mode=import: the .keras file to write. For --mode=models and preview: the .png file to draw; default: "
     "models.png or preview.png. For --mode=verify_data and benchmark_input: the folder for their files; "
-    "default: the current one.",
+    "default: the current one. For --mode=export: the folder for models. For --mode=predict: a .csv or .json file.",
 )
 flags.DEFINE_list("format", ["saved_model"], "For --mode=export: of saved_model, tflite and onnx.")
+flags.DEFINE_string("name", None, "For --mode=export: of the model's folder and files. Default: the network's.")
+flags.DEFINE_list(
+    "tflite_modes",
+    None,
+    "For --mode=export: of float32, float16, dynamic, int8, int8_mixed (sensitive parts in float32) and int16x8. "
+    "Default: all but int8_mixed.",
+)
+flags.DEFINE_bool("uint8_io", None, "For --mode=export: whether TFLite's mode int8 takes and gives uint8.")
 flags.DEFINE_float(
     "min_agreement", None, "For --mode=export: share of pictures on which each TFLite file has to agree."
 )
 flags.DEFINE_multi_string("images", [], "For --mode=predict: files, folders and patterns.")
 flags.DEFINE_bool("explain", False, "For --mode=predict: draws what the network looked at, beside each picture.")
 flags.DEFINE_string("url", None, "For --mode=predict: a model on a server, http://HOST:PORT/v1/models/NAME.")
-flags.DEFINE_string("export", None, "For --mode=serve: the folder with NAME/VERSION/saved_model.pb in it.")
+flags.DEFINE_string(
+    "export",
+    None,
+    "For --mode=serve: the folder with NAME/VERSION/saved_model.pb in it. For --mode=predict: what was exported, a "
+    ".keras, .tflite or .onnx file, or the folder of a SavedModel.",
+)
 flags.DEFINE_integer("port", 8501, "For --mode=serve: port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
 flags.DEFINE_string("host", "127.0.0.1", "For --mode=serve: address to listen on. There is no password.")
 # The official release's names.
@@ -130,10 +146,7 @@ def _evaluate():
 
     if not FLAGS.model_dir:
         raise ConfigError("--mode=eval needs --model_dir, the folder of a training.")
-    if FLAGS.model or FLAGS.dataset or FLAGS.hparams:
-        raise ConfigError(
-            "--mode=eval evaluates a training with its own configuration: leave --model, --dataset and --hparams out."
-        )
+    _refuse_configuration()
     console = _console()
     _load_tensorflow(RunFolder(pathlib.Path(FLAGS.model_dir)).read_config(), console)
     from efficientnetv2_tf.training import trainer
@@ -230,17 +243,13 @@ def _export():
 
     if not FLAGS.model_dir or not FLAGS.output:
         raise ConfigError("--mode=export needs --model_dir, the folder of a training, and --output, a folder.")
-    check_export(FLAGS.format, min_agreement=FLAGS.min_agreement)
+    names = ("name", "tflite_modes", "uint8_io", "min_agreement")
+    options = {name: FLAGS[name].value for name in names if FLAGS[name].present}
+    check_export(FLAGS.format, **options)
+    _refuse_configuration()
     console = _console()
     _load_tensorflow(RunFolder(pathlib.Path(FLAGS.model_dir)).read_config(), console)
-    export(
-        FLAGS.model_dir,
-        FLAGS.output,
-        FLAGS.format,
-        min_agreement=FLAGS.min_agreement,
-        data_dir=FLAGS.data_dir,
-        console=console,
-    )
+    export(FLAGS.model_dir, FLAGS.output, FLAGS.format, **options, data_dir=FLAGS.data_dir, console=console)
 
 
 def _predict():
@@ -249,10 +258,12 @@ def _predict():
 
     if not FLAGS.images:
         raise ConfigError("--mode=predict needs --images: files, folders or patterns.")
-    console = _console()
-    if not FLAGS.url:
-        _load_tensorflow(Config(), console)
     model = FLAGS.model_dir or FLAGS.export
+    if [FLAGS.model_dir, FLAGS.export, FLAGS.url].count(None) != 2:
+        raise ConfigError("--mode=predict needs one of --model_dir, --export and --url, to say what is asked.")
+    console = _console()
+    if model:
+        _load_tensorflow(Config(), console)
     predict(FLAGS.images, model=model, url=FLAGS.url, output=FLAGS.output, explain=FLAGS.explain, console=console)
 
 
@@ -268,6 +279,16 @@ def _serve():
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error}. --mode=serve needs more packages: pip install -e '.[serve]'") from None
     serve(FLAGS.export, host=FLAGS.host, port=FLAGS.port, console=console)
+
+
+def _refuse_configuration():
+    from efficientnetv2_tf.training.hparams import ConfigError
+
+    if FLAGS.model or FLAGS.dataset or FLAGS.hparams:
+        raise ConfigError(
+            f"--mode={FLAGS.mode} takes a training with its own configuration: leave --model, --dataset and --hparams "
+            "out."
+        )
 
 
 def _picture(default):

@@ -101,10 +101,25 @@ def resize_for_eval(image, image_size, style, *, crop=True):
     Returns:
         float32 [image_size, image_size, 3].
     """
+    return resize(_cut(image, eval_window(tf.shape(image)[:2], image_size, style, crop=crop)), image_size, style)
+
+
+def eval_window(sides, image_size, style, *, crop=True):
+    """Which part of a picture evaluation looks at, see `resize_for_eval`.
+
+    Args:
+        sides: int32 [..., 2], height and width in pixels.
+        image_size: side of the network's input in pixels.
+        style: one of `STYLES`.
+        crop: whether to look at the centre.
+
+    Returns:
+        int32 [..., 4]: top, left, height and width in pixels.
+    """
     preprocessing.check_style(style)
     if crop and (style == "v1" or (style == "v2" and image_size < _WHOLE_IMAGE_SIZE)):
-        image = _cut(image, _centre(tf.shape(image)[:2], image_size, rounding_up=style == "v1"))
-    return resize(image, image_size, style)
+        return _centre(sides, image_size, rounding_up=style == "v1")
+    return tf.concat([tf.zeros_like(sides), sides], axis=-1)
 
 
 def _cut(image, window):
@@ -113,11 +128,11 @@ def _cut(image, window):
 
 
 def _centre(shape, image_size, *, rounding_up):
-    """The window (top, left, height, width) of a square in the middle of [height, width]."""
+    """The window (top, left, height, width) of a square in the middle of [..., (height, width)]."""
     share = tf.cast(image_size / (image_size + 32), tf.float32)
-    side = tf.cast(share * tf.cast(tf.reduce_min(shape), tf.float32), tf.int32)
+    side = tf.cast(share * tf.cast(tf.reduce_min(shape, axis=-1, keepdims=True), tf.float32), tf.int32)
     corner = (shape - side + int(rounding_up)) // 2
-    return tf.stack([corner[0], corner[1], side, side])
+    return tf.concat([corner, side, side], axis=-1)
 
 
 def preprocess_eval(image_bytes, image_size, style, *, crop=True):

@@ -47,8 +47,6 @@ def load_bundle(model_dir):
     Raises:
         ConfigError: the folder holds no finished training.
     """
-    import keras
-
     folder = RunFolder(pathlib.Path(model_dir))
     config = folder.read_config()
     for path in (folder.model, folder.classes):
@@ -56,7 +54,7 @@ def load_bundle(model_dir):
             raise ConfigError(f"{path} was not found. Finish the training first (--mode=train).")
     data = config.data
     return Bundle(
-        network=keras.models.load_model(folder.model, compile=False),
+        network=load_network(folder.model),
         image_size=data.eval_image_size,
         style=data.preprocessing,
         crop=data.crop != "none",
@@ -64,3 +62,17 @@ def load_bundle(model_dir):
         multi_label=data.multi_label,
         origin=str(model_dir),
     )
+
+
+def load_network(path):
+    """The network in a .keras file, in float32 whatever precision is set.
+
+    Raises:
+        ValueError: it is no Keras file.
+    """
+    import keras
+
+    from efficientnetv2_tf.networks.precision import dtype_policy
+
+    with dtype_policy("float32"):
+        return keras.models.load_model(path, compile=False)

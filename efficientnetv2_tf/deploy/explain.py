@@ -10,12 +10,12 @@ import keras
 import tensorflow as tf
 from PIL import Image
 
+from efficientnetv2_tf.data import decode
 from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.networks.model import EfficientNet
 from efficientnetv2_tf.training.hparams import ConfigError
 
 _LONGEST_SIDE = 1000  # pixels of a picture that is drawn
-_WHOLE_IMAGE_SIZE = 320  # from this size on "v2" takes whole pictures, as in `data.decode`
 
 
 def check_classifier(network):
@@ -72,12 +72,8 @@ def looked_at(sides, image_size, style, crop):
     Returns:
         float32 [batch, 4]: top, left, bottom and right in 0..1, as shares of the height or the width.
     """
-    sides = tf.cast(sides, tf.float32)
-    begin, part = tf.zeros_like(sides), sides
-    if crop and (style == "v1" or (style == "v2" and image_size < _WHOLE_IMAGE_SIZE)):
-        part = tf.floor(image_size / (image_size + 32) * tf.reduce_min(sides, axis=1, keepdims=True))
-        begin = (sides - part + float(style == "v1")) // 2
-    return tf.concat([begin / sides, (begin + part) / sides], axis=1)
+    begin, part = tf.split(decode.eval_window(sides, image_size, style, crop=crop), 2, axis=-1)
+    return tf.cast(tf.concat([begin / sides, (begin + part) / sides], axis=-1), tf.float32)
 
 
 def draw_explanation(picture, heatmap, region, title, path):

@@ -31,7 +31,7 @@ PARITY_REPORT = "parity_report.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def check_export(formats, *, name=None, tflite_modes=tflite.DEFAULT_MODES, uint8_io=False, min_agreement=None):
+def check_export(formats, *, name=None, tflite_modes=None, uint8_io=False, min_agreement=None):
     """Checks what can be checked before anything is loaded; arguments and errors as for `export`."""
     unknown = [format for format in formats if format not in FORMATS]
     if unknown or not formats:
@@ -42,9 +42,14 @@ def check_export(formats, *, name=None, tflite_modes=tflite.DEFAULT_MODES, uint8
             f"Received: {name!r}"
         )
     if "tflite" in formats:
-        tflite.check_tflite(tflite_modes, uint8_io=uint8_io, min_agreement=min_agreement)
-    elif min_agreement is not None:
-        raise ConfigError(f"min_agreement is about TFLite files. Received it with {', '.join(formats)}: add tflite.")
+        modes = tflite.DEFAULT_MODES if tflite_modes is None else tflite_modes
+        tflite.check_tflite(modes, uint8_io=uint8_io, min_agreement=min_agreement)
+    else:
+        about = {"tflite_modes": tflite_modes, "uint8_io": uint8_io or None, "min_agreement": min_agreement}
+        if given := [argument for argument, value in about.items() if value is not None]:
+            raise ConfigError(
+                f"{', '.join(given)}: of TFLite files alone. Received with formats {', '.join(formats)}: add tflite."
+            )
     if "onnx" in formats:
         onnx.check_onnx()
 
@@ -55,7 +60,7 @@ def export(
     formats=("saved_model",),
     *,
     name=None,
-    tflite_modes=tflite.DEFAULT_MODES,
+    tflite_modes=None,
     uint8_io=False,
     min_agreement=None,
     data_dir=None,
@@ -70,7 +75,7 @@ def export(
         output: folder to write to; it is made.
         formats: of `FORMATS`.
         name: of the model's folder and files; None is the network's. Letters, digits, ".", "_" and "-".
-        tflite_modes: of `tflite.MODES`.
+        tflite_modes: of `tflite.MODES`; None is `tflite.DEFAULT_MODES`.
         uint8_io: whether TFLite's mode int8 takes and gives uint8.
         min_agreement: share of the evaluation pictures, in (0, 1], on which every TFLite file's top class must be the
             network's; None asks for nothing.
@@ -97,7 +102,7 @@ def export(
         if "saved_model" in formats:
             job.write_saved_model()
         if "tflite" in formats:  # after the SavedModel, which its report times as well
-            job.write_tflite(tflite_modes, uint8_io, min_agreement)
+            job.write_tflite(tflite_modes or tflite.DEFAULT_MODES, uint8_io, min_agreement)
         if "onnx" in formats:
             job.write_onnx()
         job.compare()

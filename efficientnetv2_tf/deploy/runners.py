@@ -3,12 +3,11 @@
 import json
 import pathlib
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from efficientnetv2_tf.deploy import model_card
-from efficientnetv2_tf.deploy.bundle import Bundle, load_bundle
+from efficientnetv2_tf.deploy.bundle import Bundle, load_bundle, load_network
 from efficientnetv2_tf.deploy.decoding import read_pictures
 from efficientnetv2_tf.deploy.explain import check_classifier
 from efficientnetv2_tf.deploy.onnx import OnnxModel
@@ -94,7 +93,7 @@ def _keras_bundle(path):
     if path.name == folder.model.name and folder.config.exists():
         return load_bundle(path.parent)
     try:
-        network = keras.models.load_model(path, compile=False)
+        network = load_network(path)
     except ValueError as error:
         raise ConfigError(f"{path} cannot be read as a Keras file: {error}") from error
     check_classifier(network)

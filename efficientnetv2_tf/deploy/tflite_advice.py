@@ -40,16 +40,26 @@ def advice(failed, mixed, network):
             f"before, {mixed.size / 1e6:.2f} MB after. Take that mode in place of int8 if it suits."
         )
     if before.keys() & {*_QUANTIZED}:
-        lines.append(
-            "A network that quantises well has no squeeze-and-excitation, and relu6. Train it with "
-            f"--hparams='{friendly_overrides(network)}'"
-        )
+        if not _is_friendly(network):
+            lines.append(
+                "A network that quantises well has no squeeze-and-excitation, and relu6. Train it with "
+                f"--hparams='{friendly_overrides(network)}'"
+            )
+        lines.append("Longer training helps where the network is not sure of its classes, as small errors decide then.")
         lines.append("More calibration pictures help where they do not show what the network will see.")
     others = [mode for mode in ("int16x8", "dynamic", "float16") if mode not in before]
     per_channel = "Weights have a scale for each channel already."
     return [*lines, f"Modes that lose less: {', '.join(others or ['float32'])}. {per_channel}"]
 
 
+def _is_friendly(network):
+    config = network.get_config()
+    return config["activation"] == "relu6" and not any(_spec(block).se_ratio for block in config["blocks"])
+
+
 def _without_excitation(block):
-    spec = block if isinstance(block, BlockSpec) else parse_block(block)
-    return format_block(dataclasses.replace(spec, se_ratio=0.0))
+    return format_block(dataclasses.replace(_spec(block), se_ratio=0.0))
+
+
+def _spec(block):
+    return block if isinstance(block, BlockSpec) else parse_block(block)

@@ -24,6 +24,7 @@ import warnings
 
 import keras
 
+from efficientnetv2_tf.networks.precision import dtype_policy
 from efficientnetv2_tf.networks.weight_file import WeightsError
 from efficientnetv2_tf.networks.weights import count_classes, load_weights
 
@@ -138,12 +139,11 @@ def _aside():
 
     Without it the same seed gave another network where the weights had to be fetched first.
     """
-    policy, state = keras.config.dtype_policy(), random.getstate()
-    keras.config.set_dtype_policy("float32")
+    state = random.getstate()
     try:
-        yield
+        with dtype_policy("float32"):
+            yield
     finally:
-        keras.config.set_dtype_policy(policy)
         random.setstate(state)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.networks.model import get_model
+from efficientnetv2_tf.networks.precision import dtype_policy
 from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.training import callbacks, pictures
@@ -130,7 +131,7 @@ def evaluate(run_folder, *, data_dir=None, console=None):
     if data_dir:
         config = config.model_copy(update={"data": config.data.model_copy(update={"data_dir": str(data_dir)})})
     task = make_task(config, console)
-    with _dtype_policy(_precision(config.runtime.mixed_precision)):  # a .keras file of ours does not keep it
+    with dtype_policy(_precision(config.runtime.mixed_precision)):
         network = keras.models.load_model(folder.model, compile=False)
     classifier = Classifier(network, multi_label=config.data.multi_label)
     classifier.compile(jit_compile=False)
@@ -153,7 +154,7 @@ def _build_classifier(task, strategy):
     """Network, moving average and optimizer, with all their variables made before anything is traced."""
     model, train_config = task.config.model, task.config.train
     precision = _precision(task.config.runtime.mixed_precision)
-    with _dtype_policy(precision):
+    with dtype_policy(precision):
         network = get_model(
             model.name,
             num_classes=model.num_classes,
@@ -201,17 +202,6 @@ def _precision(wanted):
         return wanted
     accelerators = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
     return "mixed_bfloat16" if accelerators else "float32"
-
-
-@contextlib.contextmanager
-def _dtype_policy(name):
-    """Layers made within the block have this precision policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _resume(checkpoints, task, strategy, console):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from efficientnetv2_tf.deploy.bundle import Bundle
 from efficientnetv2_tf.networks.model import get_model
@@ -135,3 +136,48 @@ def run_folder(digit_network, tmp_path_factory):
     write_json(folder.classes, [str(digit) for digit in range(10)])
     write_json(folder.summary, {"epochs": 3, "test_accuracy": 0.9})
     return folder.path
+
+
+@pytest.fixture(scope="session")
+def exported(run_folder, tmp_path_factory):
+    """(folder, model card, what was said) of an export of `run_folder`; no test may change it."""
+    from efficientnetv2_tf.deploy.export import export
+
+    output, console = tmp_path_factory.mktemp("exported"), Console(width=160, file=io.StringIO())
+    card = export(run_folder, output, console=console)
+    return output, card, console.file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def tflite_exported(make_bundle, digit_pixels, unseen_batches, tmp_path_factory):
+    """(folder, report, what was said) of `digit_network` in all modes of TFLite; no test may change it."""
+    from efficientnetv2_tf.deploy.tflite import export_tflite
+
+    folder, console = tmp_path_factory.mktemp("tflite") / "made", Console(file=io.StringIO(), width=120)
+    report = export_tflite(
+        make_bundle(),
+        folder,
+        evaluation_batches=unseen_batches,
+        calibration_images=digit_pixels[0][:60],
+        calibration_seed=7,
+        min_agreement=0.97,
+        threads=(),
+        console=console,
+    )
+    return folder, report, console.file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def tflite_files(tflite_exported):
+    """{mode: bytes} of these files."""
+    return {path.stem.removeprefix("testing-"): path.read_bytes() for path in tflite_exported[0].glob("*.tflite")}
+
+
+@pytest.fixture(scope="session")
+def onnx_file(make_bundle, tmp_path_factory):
+    """`digit_network` as ONNX."""
+    from efficientnetv2_tf.deploy.onnx import write_onnx
+
+    path = tmp_path_factory.mktemp("onnx") / "digits.onnx"
+    write_onnx(make_bundle(), path)
+    return path

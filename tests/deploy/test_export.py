@@ -25,14 +25,6 @@ def console():
     return Console(width=160, file=io.StringIO())
 
 
-@pytest.fixture(scope="module")
-def exported(run_folder, tmp_path_factory):
-    """(folder, model card, what was said) of an export."""
-    output, console = tmp_path_factory.mktemp("exported"), Console(width=160, file=io.StringIO())
-    card = export(run_folder, output, console=console)
-    return output, card, console.file.getvalue()
-
-
 def files_in(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
@@ -73,19 +65,21 @@ def test_the_report_is_of_64_evaluation_pictures(exported):
     assert "docker run" in text
 
 
-def test_the_next_version_has_the_next_number_and_another_name_its_own(exported, run_folder, console, tmp_path):
+def test_the_next_version_has_the_next_number_and_all_models_are_served(exported, run_folder, console, tmp_path):
     output = tmp_path / "models"
     shutil.copytree(exported[0], output)
+    shutil.copytree(output / "testing", output / "digits.v2")
     (output / "testing" / "7").mkdir()
     (output / "testing" / "notes").mkdir()
-    export(run_folder, output, console=console)
-    card = export(run_folder, output, name="digits.v2", console=console)
+    card = export(moved(run_folder, tmp_path, dataset="folder:gone"), output, console=console)
     assert {path.name for path in (output / "testing").iterdir()} == {"1", "7", "8", "notes"}
-    assert card["name"] == "digits.v2"
-    assert "digits.v2/1/saved_model.pb" in card["files"]
+    assert "testing/8/saved_model.pb" in card["files"]
     configured = (output / "serving" / "models.config").read_text()
     assert '"/models/digits.v2"' in configured
     assert '"/models/testing"' in configured
+    # Without its data set it is compared on pictures that were made up.
+    assert json.loads((output / "parity_report.json").read_text())["source"] == "generated pictures"
+    assert "Comparing on generated pictures, as the data set is not to be had" in console.file.getvalue()
 
 
 def test_the_published_model_runs(exported, encode):
@@ -95,38 +89,29 @@ def test_the_published_model_runs(exported, encode):
     assert found["classes"][0, 0].decode() in {str(digit) for digit in range(10)}
 
 
-def test_nothing_is_published_that_differs(run_folder, console, tmp_path, monkeypatch):
-    monkeypatch.setitem(parity.TOLERANCES, "saved_model", -1.0)
-    with pytest.raises(ParityError, match="was not published: testing serving_default differs by"):
-        export(run_folder, tmp_path / "out", console=console)
-    assert [*(tmp_path / "out").iterdir()] == []
-    assert "too large" in console.file.getvalue()
-
-
-def test_onnx_lies_beside_the_saved_model(run_folder, console, tmp_path):
+@pytest.fixture
+def with_onnx():
     for package in ("tf2onnx", "onnx", "onnxruntime"):
         pytest.importorskip(package)
+
+
+@pytest.mark.usefixtures("with_onnx")
+def test_onnx_lies_beside_the_saved_model(run_folder, console, tmp_path):
     card = export(run_folder, tmp_path, ["onnx"], name="digits", console=console)
+    assert card["name"] == "digits"
     assert {*card["files"]} == {"digits.onnx", "parity_report.json"}
     (row,) = json.loads((tmp_path / "parity_report.json").read_text())["results"]
     assert (row["file"], row["tolerance"]) == ("digits.onnx", 1e-4)
     assert row["difference"] <= 1e-4
 
 
-def test_tflite_lies_beside_the_saved_model(run_folder, console, tmp_path):
-    pytest.importorskip("ai_edge_litert")
-    card = export(run_folder, tmp_path, ["tflite"], tflite_modes=["float32"], min_agreement=0.99, console=console)
-    assert {*card["files"]} == {"testing-float32.tflite", "parity_report.json", "tflite_report.json"}
-    (row,) = json.loads((tmp_path / "parity_report.json").read_text())["results"]
-    assert (row["format"], row["tolerance"]) == ("tflite float32", 1e-4)
-    assert row["difference"] <= 1e-4
-
-
-def test_without_the_data_set_generated_pictures_are_compared(run_folder, console, tmp_path):
-    run = moved(run_folder, tmp_path, dataset="folder:gone")
-    export(run, tmp_path / "out", console=console)
-    assert json.loads((tmp_path / "out" / "parity_report.json").read_text())["source"] == "generated pictures"
-    assert "Comparing on generated pictures, as the data set is not to be had" in console.file.getvalue()
+@pytest.mark.usefixtures("with_onnx")
+def test_nothing_is_published_that_differs(run_folder, console, tmp_path, monkeypatch):
+    monkeypatch.setitem(parity.TOLERANCES, "onnx", -1.0)
+    with pytest.raises(ParityError, match=r"was not published: testing\.onnx differs by"):
+        export(run_folder, tmp_path / "out", ["onnx"], console=console)
+    assert [*(tmp_path / "out").iterdir()] == []
+    assert "too large" in console.file.getvalue()
 
 
 def moved(run_folder, folder, **changes):
@@ -158,7 +143,11 @@ def test_a_training_that_contradicts_itself_is_refused(run_folder, console, tmp_
         ({"formats": ["saved_model"], "name": "a/b"}, "Received: 'a/b'"),
         ({"formats": ["saved_model"], "name": "serving"}, "not 'serving'"),
         ({"formats": ["saved_model"], "name": "..."}, "Received: '...'"),
-        ({"formats": ["saved_model"], "min_agreement": 0.9}, "min_agreement is about TFLite"),
+        ({"formats": ["saved_model"], "min_agreement": 0.9}, "min_agreement: of TFLite files alone"),
+        ({"formats": ["onnx"], "tflite_modes": ["int8"], "uint8_io": True}, "tflite_modes, uint8_io: of TFLite"),
+        ({"formats": ["tflite"], "tflite_modes": ["int4"]}, "Received: int4"),
+        ({"formats": ["tflite"], "tflite_modes": []}, "TFLite modes should be among"),
+        ({"formats": ["tflite"], "tflite_modes": ["float32"], "uint8_io": True}, "need the TFLite mode int8"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(arguments, message):

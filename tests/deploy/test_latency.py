@@ -5,7 +5,6 @@ import itertools
 import pytest
 
 from efficientnetv2_tf.deploy import latency
-from efficientnetv2_tf.deploy.saved_model import write_saved_model
 
 
 @pytest.fixture
@@ -43,10 +42,9 @@ def test_time_that_is_up_ends_it(clock):
 
 
 @pytest.mark.slow
-def test_tensorflow_is_timed_in_its_own_process(make_bundle, digit_network, tmp_path):
+def test_tensorflow_is_timed_in_its_own_process(digit_network, saved_model, tmp_path):
     digit_network.save(tmp_path / "model.keras")
-    write_saved_model(make_bundle(), tmp_path / "saved")
-    found = latency.tensorflow_latencies(tmp_path / "model.keras", tmp_path / "saved", 32, threads=1)
+    found = latency.tensorflow_latencies(tmp_path / "model.keras", saved_model, 32, threads=1)
     assert found.keys() == {"keras", "saved_model"} and all(0 < value < 1e4 for value in found.values())
 
 

@@ -18,13 +18,6 @@ pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
-def exported(make_bundle, tmp_path_factory):
-    path = tmp_path_factory.mktemp("onnx") / "digits.onnx"
-    write_onnx(make_bundle(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def pixels():
     return np.random.default_rng(0).uniform(0, 255, [7, 32, 32, 3]).astype(np.float32)
 
@@ -33,17 +26,17 @@ def probabilities(bundle, pixels, activation=tf.nn.softmax):
     return activation(bundle.network(decode.normalize(pixels, bundle.style), training=False)).numpy()
 
 
-def test_it_gives_what_the_network_gives_for_batches_of_any_size(exported, make_bundle, pixels):
-    model, expected = OnnxModel(exported), probabilities(make_bundle(), pixels)
+def test_it_gives_what_the_network_gives_for_batches_of_any_size(onnx_file, make_bundle, pixels):
+    model, expected = OnnxModel(onnx_file), probabilities(make_bundle(), pixels)
     for size in (1, 2, 7):
         np.testing.assert_allclose(model.predict(pixels[:size]), expected[:size], atol=1e-4)
 
 
-def test_the_file_says_how_to_feed_it(exported):
-    model = OnnxModel(exported)
+def test_the_file_says_how_to_feed_it(onnx_file):
+    model = OnnxModel(onnx_file)
     assert model.class_names == tuple(f"digit {n}" for n in range(10))
     assert model.info == {"image_size": 32, "style": "v2", "crop": False, "multi_label": False}
-    file = onnx.load(exported)
+    file = onnx.load(onnx_file)
     shapes = {
         value.name: [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
         for value in (*file.graph.input, *file.graph.output)
@@ -70,8 +63,8 @@ def test_activations_without_a_counterpart_are_refused(make_bundle, activation, 
     assert not [*tmp_path.iterdir()]
 
 
-def test_other_files_are_refused(exported, tmp_path):
-    file = onnx.load(exported)
+def test_other_files_are_refused(onnx_file, tmp_path):
+    file = onnx.load(onnx_file)
     del file.metadata_props[:]
     onnx.save(file, tmp_path / "plain.onnx")
     with pytest.raises(ConfigError, match="does not say how to feed it"):

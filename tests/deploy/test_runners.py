@@ -1,6 +1,5 @@
 """Opening what was trained and exported; all of it says the same of a picture."""
 
-import json
 import shutil
 
 import numpy as np
@@ -8,25 +7,17 @@ import pytest
 import tensorflow as tf
 
 from efficientnetv2_tf.data import decode
-from efficientnetv2_tf.deploy import model_card
 from efficientnetv2_tf.deploy.bundle import load_bundle
-from efficientnetv2_tf.deploy.onnx import write_onnx
 from efficientnetv2_tf.deploy.runners import open_model
-from efficientnetv2_tf.deploy.saved_model import write_saved_model
 from efficientnetv2_tf.training.hparams import ConfigError
 
 
 @pytest.fixture(scope="module")
-def exports(run_folder, tmp_path_factory):
-    """A folder with versions 2 and 10 of a SavedModel, an empty version, and an ONNX file."""
-    folder, bundle = tmp_path_factory.mktemp("exports"), load_bundle(run_folder)
-    version = folder / "digits" / "10"
-    write_saved_model(bundle, version)
-    files = {path.relative_to(version).as_posix(): path for path in version.rglob("*") if path.is_file()}
-    (version / "assets.extra").mkdir()
-    card = model_card.make_card(bundle, files)
-    (version / "assets.extra" / "model_card.json").write_text(json.dumps(card))
-    shutil.copytree(version, folder / "digits" / "2")
+def exports(exported, tmp_path_factory):
+    """A folder with versions 2 and 10 of a SavedModel, and an empty version."""
+    folder = tmp_path_factory.mktemp("exports")
+    for version in ("2", "10"):
+        shutil.copytree(exported[0] / "testing" / "1", folder / "digits" / version)
     (folder / "digits" / "2" / "saved_model.pb").write_bytes(b"an old one, which is not asked")
     (folder / "digits" / "11").mkdir()
     return folder
@@ -47,10 +38,11 @@ def expected(run_folder, encoded):
     return best.astype(str), np.take_along_axis(probabilities, best, axis=1)
 
 
-def check(outputs, expected):
+def check(outputs, expected, prefix=""):
     names, scores = expected
     assert not any(outputs["classes"][[0, -1]].flat)
-    np.testing.assert_array_equal([[name.decode() for name in row] for row in outputs["classes"][1:-1]], names)
+    found = [[name.decode().removeprefix(prefix) for name in row] for row in outputs["classes"][1:-1]]
+    np.testing.assert_array_equal(found, names)
     np.testing.assert_allclose(outputs["scores"][1:-1], scores, atol=1e-5)
 
 
@@ -84,23 +76,20 @@ def test_a_saved_model_explains(exports, encoded, expected):
     np.testing.assert_array_equal(outputs["region"][1:5], [[0, 0, 1, 1]] * 4)
 
 
-def test_onnx(run_folder, encoded, expected, tmp_path):
+def test_onnx(request, encoded, expected):
     for package in ("tf2onnx", "onnx", "onnxruntime"):
         pytest.importorskip(package)
-    write_onnx(load_bundle(run_folder), tmp_path / "x.onnx")
-    check(open_model(tmp_path / "x.onnx")(encoded), expected)
+    path = request.getfixturevalue("onnx_file")
+    check(open_model(path)(encoded), expected, "digit ")
     with pytest.raises(ConfigError, match="gives no heat map"):
-        open_model(tmp_path / "x.onnx", explain=True)
+        open_model(path, explain=True)
 
 
-def test_tflite(run_folder, encoded, expected, tmp_path):
+@pytest.mark.slow
+def test_tflite(request, encoded, expected):
     pytest.importorskip("ai_edge_litert")
-    from efficientnetv2_tf.deploy.tflite import export_tflite
-
-    batches = [(np.zeros([2, 32, 32, 3], np.float32), np.eye(10, dtype=np.float32)[:2])]
-    export_tflite(load_bundle(run_folder), tmp_path, ["float32"], evaluation_batches=batches, threads=())
-    (path,) = tmp_path.glob("*.tflite")
-    check(open_model(path)(encoded), expected)
+    folder, _, _ = request.getfixturevalue("tflite_exported")
+    check(open_model(folder / "testing-float32.tflite")(encoded), expected, "digit ")
 
 
 def test_nothing_good_is_no_error(run_folder, exports):

@@ -18,6 +18,7 @@ def test_the_overrides_make_a_network_that_quantises_well(name, full_model, test
     if name == "testing":
         friendly = get_model(name, num_classes=10, blocks=model.blocks, activation=model.activation)
         assert friendly.count_params() < network.count_params()
+        assert "relu6" not in " ".join(advice([Row("int8", 1, agreement=0.9)], None, friendly))  # it is one already
         assert [b.output_filters for s in friendly.blocks for b in s] == [
             b.output_filters for s in network.blocks for b in s
         ]

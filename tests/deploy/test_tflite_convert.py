@@ -51,12 +51,6 @@ def calibration(digit_pixels):
 
 
 @pytest.fixture(scope="module")
-def converter(make_bundle, calibration):
-    with converter_of(make_bundle(), calibration) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def uint8_file(make_bundle, calibration):
     """int8 with uint8 input and output, calibrated with pictures that are neither black nor white anywhere."""
     with converter_of(make_bundle(), 40 + calibration / 2, uint8_io=True) as made:
@@ -64,9 +58,9 @@ def uint8_file(make_bundle, calibration):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_each_mode_does_what_the_network_does(mode, converter, make_bundle, unseen_batches, digit_network):
+def test_each_mode_does_what_the_network_does(mode, tflite_files, make_bundle, unseen_batches, digit_network):
     agreement, difference, bytes_a_parameter = MODES[mode]
-    content = converter.convert(mode)
+    content = tflite_files[mode]
     assert {*operators(content)} <= BUILTINS
     assert len(content) < bytes_a_parameter * digit_network.count_params() + 20_000
     pixels = unseen_batches[0][0]
@@ -79,8 +73,8 @@ def test_each_mode_does_what_the_network_does(mode, converter, make_bundle, unse
     assert interpreter.get_input_details()[0]["shape"].tolist() == [1, 32, 32, 3]
 
 
-def test_int8_is_integer_throughout_with_a_scale_for_each_channel(converter):
-    model, graph = parsed(converter.convert("int8"))
+def test_int8_is_integer_throughout_with_a_scale_for_each_channel(tflite_files):
+    model, graph = parsed(tflite_files["int8"])
     floats = [index for index, tensor in enumerate(graph.tensors) if tensor.type == schema().TensorType.FLOAT32]
     assert sorted(floats) == sorted([*graph.inputs, *graph.outputs])
     kernels = [t for t in graph.tensors if len(t.shape) == 4 and model.buffers[t.buffer].data is not None]

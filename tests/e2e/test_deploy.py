@@ -16,12 +16,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 MAIN = str(ROOT / "tools" / "main.py")
 
 
-def run(*flags):
+def run(*flags, code=0):
     process = subprocess.run(
         [sys.executable, MAIN, *map(str, flags)], capture_output=True, text=True, cwd=ROOT, check=False
     )
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
+    assert process.returncode == code, process.stdout + process.stderr
+    return process.stdout if code == 0 else process.stdout + process.stderr
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,16 @@ def exported(tmp_path_factory):
         "--hparams=train.epochs=1,progressive.stages=1",
         f"--model_dir={folder}/run",
     )
-    text = run("--mode=export", f"--model_dir={folder}/run", f"--output={folder}/exports")
-    assert text.count(" ok ") == 5  # signatures
+    text = run(
+        "--mode=export",
+        "--format=saved_model,tflite,onnx",
+        "--name=digits",
+        "--tflite_modes=float32,int8",
+        "--uint8_io",
+        f"--model_dir={folder}/run",
+        f"--output={folder}/exports",
+    )
+    assert text.count(" ok ") == 7  # five signatures, TFLite's float32, ONNX
     (folder / "photos").mkdir()
     for number in range(2):
         pixels = np.random.default_rng(number).integers(0, 256, [40, 50, 3], dtype=np.uint8)
@@ -52,8 +60,28 @@ def answers(path):
 @pytest.mark.slow
 def test_export(exported):
     _, exports, _ = exported
-    assert (exports / "testing" / "1" / "saved_model.pb").exists()
-    assert json.loads((exports / "model_card.json").read_text())["files"]
+    assert (exports / "digits" / "1" / "saved_model.pb").exists()
+    assert {*json.loads((exports / "model_card.json").read_text())["files"]} > {
+        "digits-float32.tflite", "digits-int8.tflite", "digits.onnx", "tflite_report.json",
+    }  # fmt: skip
+    report = json.loads((exports / "tflite_report.json").read_text())["formats"]
+    assert (report["int8"]["input"], report["int8"]["output"]) == ("uint8", "uint8")
+    for row in report.values():
+        assert min(row["latency_ms"][threads] for threads in ("1", "2")) > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--mode=export", "--tflite_modes=int8"], "tflite_modes: of TFLite files alone"),
+        (["--mode=export", "--model=efficientnetv2-s"], "leave --model, --dataset and --hparams out"),
+        (["--mode=predict", "--images=.", "--export=x.tflite"], "needs one of --model_dir, --export and --url"),
+    ],
+)
+def test_mistakes_are_explained_before_tensorflow_loads(flags, expected, tmp_path):
+    text = run(*flags, f"--model_dir={tmp_path}", f"--output={tmp_path}/out", code=1)
+    assert "Error: " in text and expected in text
+    assert "Loading" not in text and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -67,7 +95,7 @@ def test_a_server_answers_as_the_training_does(exported, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
             address = next(found[0] for line in server.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
-            url = f"{address}/v1/models/testing"
+            url = f"{address}/v1/models/digits"
             run("--mode=predict", f"--images={photos}", f"--url={url}", f"--output={tmp_path}/served.csv")
         finally:
             server.send_signal(signal.SIGINT)

@@ -1,4 +1,7 @@
-"""Looks at the headers of pictures before a graph decodes them."""
+"""Looks at the headers of pictures before a graph decodes them.
+
+The graphs of `deploy.saved_model` do it themselves; other people's models, which are served as well, mostly do not.
+"""
 
 import io
 

@@ -3,10 +3,12 @@
 import contextlib
 import threading
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import config_pb2
 
+from efficientnetv2_tf.deploy.serving.images import INPUT
 from efficientnetv2_tf.deploy.serving.tensors import RequestError
 
 _DEFAULT = "serving_default"
@@ -92,6 +94,14 @@ class LoadedModel:
             reason = error.message.partition("\n\t [[")[0]  # what follows is where in the graph
             raise RequestError(reason, status=_HTTP_STATUS.get(error.error_code, 500)) from None
         return dict(zip(names, values, strict=True))
+
+    def warm_up(self):
+        """Runs each signature that takes encoded pictures once, as the first run of a graph may take seconds."""
+        grey = tf.io.encode_jpeg(np.full([32, 32, 3], 128, np.uint8)).numpy()
+        for name in self._signatures:
+            with contextlib.suppress(RequestError):  # of a signature without inputs, or of one that takes other strings
+                if self.inputs(name) == {INPUT: "string"}:
+                    self.run(name, {INPUT: np.array([grey], object)})
 
     def signature_defs(self):
         """All signatures as a dictionary that JSON can hold, in the form of TF Serving's metadata."""

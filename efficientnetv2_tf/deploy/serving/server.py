@@ -57,6 +57,7 @@ def serve(base, *, host="127.0.0.1", port=8501, console=None):
     _check_base(pathlib.Path(base))
     with contextlib.closing(_listen(host, port)) as listener:
         store = ModelStore(base)
+        console.print(f"Loading the models in {base} ...", markup=False)
         store.refresh()
         if not store.names():
             raise ConfigError(f"None of the models in {base} can be loaded: {_problems(store)}")

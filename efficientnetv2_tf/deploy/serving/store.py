@@ -172,7 +172,9 @@ def _files(path):
 
 def _load(path, files):
     try:
-        return VersionState("AVAILABLE", files=files, model=LoadedModel(path))
+        model = LoadedModel(path)
+        model.warm_up()
+        return VersionState("AVAILABLE", files=files, model=model)
     except OSError as error:
         return VersionState("END", "NOT_FOUND", str(error), files)
     except tf.errors.OpError as error:

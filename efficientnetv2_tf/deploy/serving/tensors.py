@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/]*(={0,2})")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*([=.]{0,2})")  # both are padding
 # What an integer in JSON may be for each type. The small types take all of int32 and wrap around, as TF Serving's do.
 _INTEGERS = {
     **dict.fromkeys(("int8", "int16", "int32", "uint8"), np.iinfo("int32")),
@@ -182,10 +182,10 @@ def _string(name, value):
         raise RequestError(f'{name}: expected a string or {{"b64": "..."}}. Received: {_show(value)}')
     text = "".join(value["b64"].split())
     padding = _BASE64.fullmatch(text)
-    missing = -len(text.rstrip("=")) % 4
+    missing = -len(text.rstrip("=.")) % 4
     if not padding or missing == 3 or len(padding[1]) not in (0, missing):
         raise RequestError(f"{name}: this is not base64: {_show(value['b64'])}")
-    return base64.b64decode(text.rstrip("=") + "=" * missing)
+    return base64.b64decode(text.rstrip("=.") + "=" * missing)
 
 
 def _read_bools(name, values, dtype):
@@ -231,8 +231,8 @@ def _check_types(name, values, expected, dtype):
 
 def _check_rows(arrays):
     for name, array in arrays.items():
-        if not array.ndim:
-            raise RequestError(f"The output {name} has no batch dimension: ask by column, with 'inputs'.")
+        if not array.ndim or not len(array):
+            raise RequestError(f"The output {name} has no batch dimension, or no rows: ask by column, with 'inputs'.")
     if len({len(array) for array in arrays.values()}) > 1:
         sizes = ", ".join(f"{name} {len(array)}" for name, array in arrays.items())
         raise RequestError(f"The outputs differ in their first dimension ({sizes}): ask by column, with 'inputs'.")

@@ -9,7 +9,6 @@ import pytest
 from efficientnetv2_tf.deploy.serving import page
 from efficientnetv2_tf.deploy.serving.store import ModelStore
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with Selenium: pip install selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 in_browser = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs Chromium and its driver: apt-get install chromium chromium-driver"
@@ -43,6 +42,7 @@ def test_nothing_comes_from_elsewhere(store):
 
 @pytest.fixture(scope="module")
 def chromium():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
@@ -79,9 +79,9 @@ class Page:
 
     def press_tab(self):
         """The name of what has the focus then."""
-        from selenium.webdriver.common.keys import Keys
+        from selenium.webdriver import ActionChains, Keys
 
-        webdriver.ActionChains(self._browser).send_keys(Keys.TAB).perform()
+        ActionChains(self._browser).send_keys(Keys.TAB).perform()
         return self._browser.switch_to.active_element.accessible_name
 
     def top(self):

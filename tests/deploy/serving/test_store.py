@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from efficientnetv2_tf.deploy.serving.loaded_model import LoadedModel
 from efficientnetv2_tf.deploy.serving.store import ModelStore
 from efficientnetv2_tf.deploy.serving.tensors import RequestError
 
@@ -125,3 +126,19 @@ def test_what_was_never_there_is_not_found(store, name, version):
         with pytest.raises(RequestError, match=name) as caught:
             question(name, version)
         assert caught.value.status == 404
+
+
+def test_what_takes_pictures_has_run_when_it_is_served(models_dir, monkeypatch):
+    """The first run of a large network's graph takes seconds, for which no client should wait."""
+    asked, run = [], LoadedModel.run
+
+    def recorded(model, signature, tensors):
+        outputs = run(model, signature, tensors)
+        asked.append((signature, *tensors))
+        return outputs
+
+    monkeypatch.setattr(LoadedModel, "run", recorded)
+    store = ModelStore(models_dir)
+    store.refresh()
+    assert store.names() == ["echo", "pictures", "tiny"]
+    assert sorted(asked) == [(name, "image_bytes") for name in ("explain", "serving_default", "serving_default")]

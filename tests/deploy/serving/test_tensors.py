@@ -171,7 +171,7 @@ def test_infinity_must_be_spelled_out():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("YWJj", b"abc"), ("YWI=", b"ab"), ("YWI", b"ab"), ("Y Q\n==", b"a"), ("", b""), ("/+8=", b"\xff\xef")],
+    [("", b""), ("YWJj", b"abc"), ("YWI=", b"ab"), ("YWI", b"ab"), ("Y Q\n==", b"a"), ("/+8.", b"\xff\xef")],
 )
 def test_base64_is_decoded(text, expected):
     assert read({"inputs": [{"b64": text}]}, TEXT)["t"].tolist() == [expected]
@@ -238,6 +238,7 @@ def test_each_type_that_tf_serving_writes_is_written(dtype):
         ({"x": np.zeros(1, "float16")}, "x is float16, which cannot"),
         ({"x": np.zeros(1, "complex64")}, "complex64"),
         ({"x": np.float32(0)}, "x has no batch dimension"),
+        ({"x": np.zeros([0, 2])}, "or no rows"),
         ({"x": np.zeros(1), "y": np.zeros(2)}, "x 1, y 2"),
     ],
 )
