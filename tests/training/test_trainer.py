@@ -12,6 +12,7 @@ from efficientnetv2_tf.networks.normalization import NORMALIZATIONS
 from efficientnetv2_tf.networks.preprocessing import STYLES
 from efficientnetv2_tf.training import trainer
 from efficientnetv2_tf.training.classifier import Classifier
+from efficientnetv2_tf.training.evaluation import evaluate
 from efficientnetv2_tf.training.hparams import ACTIVATIONS, OPERATIONS, DataConfig, ModelConfig
 from efficientnetv2_tf.training.recipes import load_config
 
@@ -60,7 +61,7 @@ def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path):
 def test_mixed_precision_evaluates_to_the_same_accuracy_again(tmp_path):
     overrides = f"{OVERRIDES},runtime.mixed_precision=mixed_bfloat16"
     summary = trainer.train(load_config("testing", overrides), str(tmp_path / "run"), console=console())
-    results = trainer.evaluate(str(tmp_path / "run"), console=console())
+    results = evaluate(str(tmp_path / "run"), console=console())
     assert results["accuracy"] == summary["test_accuracy"]
     assert results["images"] == 360
 
