@@ -72,7 +72,10 @@ def benchmark_memory(config, *, output, console=None):
         "recomputation": (1, "blocks"),
         "both": (parts, "blocks"),
     }
-    costs = [_in_a_process(config, name, *way) for name, way in ways.items()]
+    costs = []
+    for name, way in ways.items():
+        costs.append(_in_a_process(config, name, *way))
+        console.print(f"{name}: {costs[-1].peak / _MIB:.0f} MiB, {costs[-1].seconds:.2f} s a step")
     console.print(_table(costs, f"{config.model.name}, {size} px, batch {batch_size}"))
     path = pathlib.Path(output) / "benchmark_memory.json"
     with replacing(path) as temporary:

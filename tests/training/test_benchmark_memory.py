@@ -32,7 +32,7 @@ def test_four_ways_as_table_and_file(monkeypatch, tmp_path):
     assert [cost.variant for cost in costs] == list(WAYS)
     written = json.loads((tmp_path / "benchmark_memory.json").read_text())
     assert [row["peak"] for row in written] == [cost.peak for cost in costs]
-    (line,) = [line for line in console.file.getvalue().splitlines() if "recomputation" in line]
+    (line,) = [line for line in console.file.getvalue().splitlines() if "blocks" in line and "recomp" in line]
     assert all(cell in line for cell in (" blocks ", " 600 ", " 300 ", " 0.60 ", " 0.50 ", " 1.00 "))
 
 
@@ -42,13 +42,14 @@ def test_a_batch_that_cannot_be_cut_is_refused_before_anything_runs(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_is_saved():
+def test_memory_is_saved(monkeypatch):
     """Real processes, of the smallest network: 64 px, batch 256."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # so that tensors that are gone take no memory
     measured = config("data.batch_size=256,model.drop_connect_rate=0.2")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         jobs = {name: pool.submit(module._in_a_process, measured, name, *way) for name, way in WAYS.items()}
         costs = {name: job.result() for name, job in jobs.items()}
     steps = {name: cost.step / costs["none"].step for name, cost in costs.items()}
     assert steps["accumulation"] < 0.6, steps
-    assert steps["recomputation"] < 0.8, steps
-    assert steps["both"] < 0.6, steps
+    assert steps["recomputation"] < 0.9, steps
+    assert steps["both"] < 0.5, steps
