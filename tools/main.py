@@ -7,6 +7,7 @@ python tools/main.py --mode=import --model=efficientnetv2-s --weights=efficientn
 python tools/main.py --mode=models
 """
 
+import logging as standard_logging
 import pathlib
 import sys
 
@@ -122,7 +123,7 @@ def main(argv):
 
 def _train():
     config = _configure()
-    console = _console(config.runtime, quiet=FLAGS.verbosity < logging.WARNING)
+    console = _console(config.runtime, quiet=_verbosity() < logging.WARNING)
     _show_plan(config, console)
     _load_tensorflow(config, console)
     from efficientnetv2_tf.training import trainer
@@ -336,9 +337,16 @@ def _load_tensorflow(config, console):
         onednn=config.runtime.onednn,
         logical_cpus=config.runtime.logical_cpus,
         start=not (cluster and cluster_kind(config.runtime)),
-        chatty=FLAGS.verbosity >= logging.INFO,
+        chatty=_verbosity() >= logging.INFO,
     )
-    logging.set_verbosity(FLAGS.verbosity)
+    logging.set_verbosity(_verbosity())
+    if _verbosity() > logging.INFO:  # what other packages have to say to those who debug them stays out
+        standard_logging.getLogger().setLevel(standard_logging.INFO)
+
+
+def _verbosity():
+    # absl's default is -1 before its start, and 0 after it.
+    return FLAGS.verbosity if FLAGS["verbosity"].present else logging.WARNING
 
 
 def _console(runtime=None, *, quiet=False):

@@ -88,7 +88,10 @@ def test_evaluation_gives_the_same_accuracy_again(trained):
 @pytest.mark.slow
 def test_written_configuration_repeats_the_run(trained, tmp_path):
     folder, _ = trained
-    run("--mode=train", f"--hparams={folder / 'config.yaml'}", f"--model_dir={tmp_path / 'again'}")
+    quiet = run(
+        "--mode=train", "--verbosity=-2", f"--hparams={folder / 'config.yaml'}", f"--model_dir={tmp_path / 'again'}"
+    )
+    assert (quiet.stdout, quiet.stderr) == ("", "")
     assert_same_weights(folder, tmp_path / "again")
 
 
