@@ -138,7 +138,7 @@ def _batch(batch_size, image_size, classes):
 def _memory(peak=False):
     import tensorflow as tf
 
-    from efficientnetv2_tf.training.memory import current_memory, peak_memory
+    from efficientnetv2_tf.training.process_memory import current_memory, peak_memory
 
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:

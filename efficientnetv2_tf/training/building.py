@@ -1,15 +1,11 @@
 """From a configuration to what is trained: network, moving average and optimizer."""
 
-import contextlib
-
-import keras
-import tensorflow as tf
-
 from efficientnetv2_tf.networks.model import get_model
 from efficientnetv2_tf.training.accumulation import GradientAccumulation
 from efficientnetv2_tf.training.classifier import Classifier
 from efficientnetv2_tf.training.ema import MovingAverage
 from efficientnetv2_tf.training.optimizers import make_optimizer
+from efficientnetv2_tf.training.precision import choose_precision, dtype_policy
 from efficientnetv2_tf.training.schedule import make_schedule
 from efficientnetv2_tf.training.strategy import replica_normalization
 
@@ -59,22 +55,3 @@ def build_classifier(config, strategy, steps_per_epoch, epochs):
     # XLA on CPUs made the step 4 times slower, and would compile each image size anew elsewhere.
     classifier.compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False)
     return classifier
-
-
-def choose_precision(wanted):
-    """The precision policy for a value of `runtime.mixed_precision`: "auto" follows the devices."""
-    if wanted != "auto":
-        return wanted
-    accelerators = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-    return "mixed_bfloat16" if accelerators else "float32"
-
-
-@contextlib.contextmanager
-def dtype_policy(name):
-    """Layers made within the block have this precision policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

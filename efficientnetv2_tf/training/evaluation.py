@@ -5,10 +5,10 @@ import pathlib
 import keras
 from rich.console import Console
 
-from efficientnetv2_tf.training.building import choose_precision, dtype_policy
 from efficientnetv2_tf.training.classifier import Classifier
 from efficientnetv2_tf.training.cluster import evaluation_runtime
 from efficientnetv2_tf.training.hparams import ConfigError
+from efficientnetv2_tf.training.precision import choose_precision, dtype_policy
 from efficientnetv2_tf.training.run_folder import RunFolder
 from efficientnetv2_tf.training.strategy import (
     describe,

@@ -12,7 +12,7 @@ import tensorflow as tf
 import efficientnetv2_tf
 from efficientnetv2_tf.training.callbacks import read_metrics
 from efficientnetv2_tf.training.hparams import flat
-from efficientnetv2_tf.training.memory import peak_device_memory, peak_memory
+from efficientnetv2_tf.training.process_memory import peak_device_memory, peak_memory
 from efficientnetv2_tf.training.run_folder import write_json
 
 _WRITE_EVERY = 30.0  # seconds, within an epoch

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from efficientnetv2_tf.training.building import build_classifier, choose_precision
+from efficientnetv2_tf.training.building import build_classifier
 from efficientnetv2_tf.training.hparams import resolve
 from efficientnetv2_tf.training.recipes import load_config
 from efficientnetv2_tf.training.rematerialize import Rematerialized
@@ -22,8 +22,3 @@ def test_memory_is_saved_where_asked(parts, rematerialize):
     assert float(classifier.optimizer._learning_rate(5)) == pytest.approx(
         config.train.lr_per_256_images * config.data.batch_size / 256
     )
-
-
-def test_precision_follows_the_devices():
-    assert choose_precision("mixed_float16") == "mixed_float16"
-    assert choose_precision("auto") == ("mixed_bfloat16" if tf.config.list_logical_devices("GPU") else "float32")

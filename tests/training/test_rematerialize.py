@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from efficientnetv2_tf.networks.model import get_model
-from efficientnetv2_tf.training.building import dtype_policy
+from efficientnetv2_tf.training.precision import dtype_policy
 from efficientnetv2_tf.training.rematerialize import rematerialize_blocks
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from efficientnetv2_tf.training.memory import current_memory, peak_device_memory, peak_memory
+from efficientnetv2_tf.training.process_memory import current_memory, peak_device_memory, peak_memory
 
 
 def test_memory_of_this_process():
