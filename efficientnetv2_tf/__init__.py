@@ -32,7 +32,7 @@ _HOME = {
     "Config": "efficientnetv2_tf.training.hparams",
     "load_config": "efficientnetv2_tf.training.recipes",
     "train": "efficientnetv2_tf.training.trainer",
-    "evaluate": "efficientnetv2_tf.training.trainer",
+    "evaluate": "efficientnetv2_tf.training.evaluation",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -10,12 +10,17 @@ python tools/main.py --mode=predict --images=photos --model_dir=runs/...
 python tools/main.py --mode=serve --export=exports
 """
 
+import logging as standard_logging
 import pathlib
 import sys
 
 from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
+FLAGS["verbosity"].help = (
+    "What a training says: -2 only errors (the rest is in summary.json), -1 the usual, 0 also what TensorFlow says and "
+    "a line every ten seconds, 1 a line each step."
+)
 flags.DEFINE_enum(
     "mode",
     "train",
@@ -27,6 +32,7 @@ flags.DEFINE_enum(
         "preview",
         "verify_data",
         "benchmark_input",
+        "benchmark_memory",
         "import",
         "models",
         "export",
@@ -37,7 +43,8 @@ flags.DEFINE_enum(
     "eval: evaluates what a training left in --model_dir. plan: prints the stages of a recipe, without building "
     "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set; "
     "lists and draws what it finds into the folder --output. benchmark_input: measures the input pipeline, beside the "
-    "official release's way. import: reads --weights and writes the network with them to --output. models: prints the "
+    "official release's way. benchmark_memory: measures what a training step takes with gradient accumulation and with "
+    "recomputation. import: reads --weights and writes the network with them to --output. models: prints the "
     "family as a table, and draws it to --output. export: writes what a training left for production to --output. "
     "predict: names what the pictures --images show. serve: a stand-in for TF Serving, for trying.",
 )
@@ -68,7 +75,7 @@ flags.DEFINE_string(
     "output",
     None,
     "For --mode=import: the .keras file to write. For --mode=models and preview: the .png file to draw; default: "
-    "models.png or preview.png. For --mode=verify_data and benchmark_input: the folder for their files; "
+    "models.png or preview.png. For --mode=verify_data and the benchmarks: the folder for their files; "
     "default: the current one. For --mode=export: the folder for models. For --mode=predict: a .csv or .json file.",
 )
 flags.DEFINE_list("format", ["saved_model"], "For --mode=export: of saved_model, tflite and onnx.")
@@ -132,7 +139,7 @@ def main(argv):
 
 def _train():
     config = _configure()
-    console = _console(config.runtime)
+    console = _console(config.runtime, quiet=_verbosity() < logging.WARNING)
     _show_plan(config, console)
     _load_tensorflow(config, console)
     from efficientnetv2_tf.training import trainer
@@ -141,17 +148,20 @@ def _train():
 
 
 def _evaluate():
+    from efficientnetv2_tf.training.cluster import evaluation_runtime
     from efficientnetv2_tf.training.hparams import ConfigError
     from efficientnetv2_tf.training.run_folder import RunFolder
 
     if not FLAGS.model_dir:
         raise ConfigError("--mode=eval needs --model_dir, the folder of a training.")
     _refuse_configuration()
-    console = _console()
-    _load_tensorflow(RunFolder(pathlib.Path(FLAGS.model_dir)).read_config(), console)
-    from efficientnetv2_tf.training import trainer
+    config = RunFolder(pathlib.Path(FLAGS.model_dir)).read_config()
+    config = config.model_copy(update={"runtime": evaluation_runtime(config.runtime)})
+    console = _console(config.runtime)
+    _load_tensorflow(config, console)
+    from efficientnetv2_tf.training.evaluation import evaluate
 
-    trainer.evaluate(FLAGS.model_dir, data_dir=FLAGS.data_dir, console=console)
+    evaluate(FLAGS.model_dir, data_dir=FLAGS.data_dir, console=console)
 
 
 def _plan():
@@ -188,6 +198,15 @@ def _benchmark_input():
     task = make_task(config, console)
     data = task.config.data
     benchmark_input(task.source, data, task.plan, style=data.preprocessing, output=FLAGS.output or ".", console=console)
+
+
+def _benchmark_memory():
+    from efficientnetv2_tf.training.benchmark_memory import benchmark_memory
+    from efficientnetv2_tf.training.recipes import load_config
+
+    defaults = "data.batch_size=32,progressive.image_size=128"
+    config = load_config(None, [defaults, *FLAGS.hparams], model=FLAGS.model)
+    benchmark_memory(config, output=FLAGS.output or ".", console=_console())
 
 
 def _import():
@@ -334,22 +353,31 @@ def _load_tensorflow(config, console):
     from efficientnetv2_tf.training.startup import load_tensorflow
 
     console.print("Loading TensorFlow ...")
-    cluster = FLAGS.mode in ("train", "traineval") and config.runtime.strategy in ("auto", "multi_worker")
+    cluster = FLAGS.mode in ("train", "traineval", "eval") and config.runtime.strategy in ("auto", "multi_worker")
     load_tensorflow(
         onednn=config.runtime.onednn,
         logical_cpus=config.runtime.logical_cpus,
         start=not (cluster and cluster_kind(config.runtime)),
+        chatty=_verbosity() >= logging.INFO,
     )
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(_verbosity())
+    if _verbosity() > logging.INFO:  # what other packages have to say to those who debug them stays out
+        standard_logging.getLogger().setLevel(standard_logging.INFO)
 
 
-def _console(runtime=None):
+def _verbosity():
+    # absl's default is -1 before its start, and 0 after it.
+    return FLAGS.verbosity if FLAGS["verbosity"].present else logging.WARNING
+
+
+def _console(runtime=None, *, quiet=False):
     """A console; of the workers of a cluster only the chief has one that prints."""
     from rich.console import Console
 
     from efficientnetv2_tf.training.cluster import is_chief_process
 
-    quiet = runtime is not None and runtime.strategy in ("auto", "multi_worker") and not is_chief_process(runtime)
+    if runtime is not None and runtime.strategy in ("auto", "multi_worker"):
+        quiet = quiet or not is_chief_process(runtime)
     # Where nobody looks, lines should not be broken for a width that is not there.
     return Console(highlight=False, quiet=quiet, width=None if sys.stdout.isatty() else 160)
 
@@ -380,6 +408,7 @@ _MODES = {
     "preview": _preview,
     "verify_data": _verify_data,
     "benchmark_input": _benchmark_input,
+    "benchmark_memory": _benchmark_memory,
     "import": _import,
     "models": _models,
     "export": _export,

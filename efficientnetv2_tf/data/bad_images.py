@@ -1,5 +1,6 @@
 """What becomes of pictures that cannot be used: skipped, counted and written down, or the end of the run."""
 
+import contextlib
 import csv
 import pathlib
 import threading
@@ -91,6 +92,16 @@ class BadImages:
             )
         if self.error:
             raise self.error
+
+    @contextlib.contextmanager
+    def telling(self):
+        """Within the block, what stopped the run is raised as it was, and not as TensorFlow's error of it."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if self.error:
+                raise self.error from None
+            raise
 
 
 def usable(bad_images, split_name, split, num_classes):

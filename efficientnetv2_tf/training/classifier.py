@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from efficientnetv2_tf.training.optimizers import is_kernel
+from efficientnetv2_tf.training.rematerialize import rematerialize_blocks
 from efficientnetv2_tf.training.strategy import DistributedModel
 
 
@@ -16,15 +17,30 @@ class Classifier(DistributedModel):
         label_smoothing: in [0, 1), of the training labels only (Szegedy et al., CVPR 2016).
         l2: weight decay as a part of the loss, `l2 * sum(kernel ** 2) / 2` over all kernels; 0 is off.
         average: a `MovingAverage` to update in each step, or None.
+        accumulation: a `GradientAccumulation`, or None to train on each batch at once.
+        rematerialize: compute the blocks again in the backward pass, in place of keeping what they gave.
     """
 
-    def __init__(self, network, *, multi_label=False, label_smoothing=0.0, l2=0.0, average=None):
+    def __init__(
+        self,
+        network,
+        *,
+        multi_label=False,
+        label_smoothing=0.0,
+        l2=0.0,
+        average=None,
+        accumulation=None,
+        rematerialize=False,
+    ):
         super().__init__(name="classifier")
         self.network = network
         self.multi_label = multi_label
         self.label_smoothing = label_smoothing
         self.l2 = l2
         self.average = average
+        self.accumulation = accumulation
+        # A method, in which Keras does not find the layers a second time.
+        self._train_call = (rematerialize_blocks(network) if rematerialize else network).__call__
         self.loss_metric = keras.metrics.Mean("loss")
         self.accuracy_metric = keras.metrics.Mean("accuracy")
         self.built = True
@@ -42,6 +58,12 @@ class Classifier(DistributedModel):
     def call(self, images, training=False):
         return self.network(images, training=training)
 
+    def make_train_function(self, force=False):
+        if self.accumulation is None:
+            super().make_train_function(force)
+        elif self.train_function is None or force:
+            self.train_function = self.accumulation.make_train_function(self)
+
     def train_step(self, data):
         # When the data set ends, Keras runs a step without a batch, and what does not need the batch would happen
         # in it: the step counter, seeds and decoupled weight decay would be one step ahead after each epoch.
@@ -49,9 +71,18 @@ class Classifier(DistributedModel):
             return self._train_step(*data)
 
     def _train_step(self, images, labels):
+        return self.update(self.part_gradients((images, labels)))
+
+    def part_gradients(self, data):
+        """Gradients of the mean loss of some examples, as the optimizer expects them; updates the metrics.
+
+        Args:
+            data: (images, labels).
+        """
+        images, labels = data
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            logits = self.network(images, training=True)
+            logits = self._train_call(images, training=True)
             losses = self._cross_entropy(self._smoothed(labels), logits)
             objective = tf.reduce_mean(losses)
             if self.l2:
@@ -59,17 +90,32 @@ class Classifier(DistributedModel):
             # Each replica sees its share of the global batch, and the optimizer adds their gradients up.
             objective /= self.distribute_strategy.num_replicas_in_sync
             objective = self.optimizer.scale_loss(objective)
-        gradients = tape.gradient(objective, [v.value for v in variables])
+        self._update_metrics(labels, logits, losses)
+        return tape.gradient(objective, [v.value for v in variables])
+
+    def update(self, gradients):
+        """One step of the optimizer and of the average.
+
+        Args:
+            gradients: of the trainable variables.
+
+        Returns:
+            The metrics, as a dictionary.
+        """
+        self._update(gradients)
+        return self._results()
+
+    def _update(self, gradients):
         step = tf.identity(self.optimizer.iterations)
-        self.optimizer.apply(gradients, variables)
+        self.optimizer.apply(gradients, self.network.trainable_variables)
         if self.average is not None:
             self.average.update(step)
-        return self._results(labels, logits, losses)
 
     def test_step(self, data):
         images, labels, *weights = data  # weight 0: a row that only fills a batch up
         logits = self.network(images, training=False)
-        return self._results(labels, logits, self._cross_entropy(labels, logits), *weights)
+        self._update_metrics(labels, logits, self._cross_entropy(labels, logits), *weights)
+        return self._results()
 
     def _smoothed(self, labels):
         """Labels pulled towards uniform: 1/classes for softmax, 1/2 for sigmoid."""
@@ -83,9 +129,11 @@ class Classifier(DistributedModel):
             return tf.reduce_mean(losses, axis=-1)
         return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
 
-    def _results(self, labels, logits, losses, weights=None):
+    def _update_metrics(self, labels, logits, losses, weights=None):
         self.loss_metric.update_state(losses, weights)
         # Right if the top prediction is the strongest label (of mixed pictures) or one of several.
         top = tf.gather(labels, tf.argmax(logits, axis=-1), axis=1, batch_dims=1)
         self.accuracy_metric.update_state(tf.cast(top >= tf.reduce_max(labels, axis=-1), tf.float32), weights)
+
+    def _results(self):
         return {metric.name: metric.result() for metric in self.metrics}

@@ -51,6 +51,15 @@ def cluster_kind(runtime):
     return "slurm" if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else None
 
 
+def evaluation_runtime(runtime):
+    """The `RuntimeConfig` to evaluate with after a training with `runtime`.
+
+    The TPU and the pods that it names are the training's, and likely gone.
+    """
+    found = {"strategy": "auto", "tpu": None, "kubernetes_selector": None, "kubernetes_workers": None}
+    return runtime if runtime.strategy == "one_device" else runtime.model_copy(update=found)
+
+
 def is_chief_process(runtime):
     """Whether this process may print, as far as the environment tells before TensorFlow is loaded."""
     kind = cluster_kind(runtime)

@@ -129,8 +129,8 @@ class DataConfig(_Frozen):
     image_key: Annotated[str, Field(min_length=1)] = "image/encoded"  # tfrecord: name of the feature
     label_key: Annotated[str, Field(min_length=1)] = "image/class/label"  # tfrecord: name of the feature
     label_offset: int = 0  # tfrecord: the label of the first class
-    batch_size: Count = 4096  # images of one step, over all replicas
-    eval_batch_size: Count | None = None  # None: batch_size
+    batch_size: Count = 4096  # images of one step, that is one update, over all replicas
+    eval_batch_size: Count | None = None  # None: batch_size / train.accumulate_steps
     eval_image_size: Count | None = None  # side in pixels; None: the variant's
     num_train_images: Count | None = None  # for planning without opening the data; None: count them
     # scaling of pixel values and way of resizing, see data/decode.py; None: the pretrained weights' or the variant's
@@ -193,6 +193,10 @@ class TrainConfig(_Frozen):
     weight_decay: Amount = 1e-5  # of kernels only
     label_smoothing: Rate = 0.1
     gradient_clip: Amount = 0.0  # largest global norm; 0: off
+    # parts of a batch that are computed one after another, to save memory; batch statistics are those of a part
+    accumulate_steps: Count = 1
+    # blocks: keep only the blocks' inputs and compute the rest again in the backward pass; same results, more time
+    rematerialize: Literal["none", "blocks"] = "none"
     # what to start from: imagenet, imagenet21k, imagenet21k-ft1k (downloaded once), or a file that load_weights reads
     init_weights: str | None = None
     eval_every_epochs: Count = 1
@@ -213,6 +217,7 @@ class RuntimeConfig(_Frozen):
     seed: CountOrOff = 0  # of weights, shuffling and augmentation; 0 is a seed like any other
     # auto: mixed_bfloat16 where the accelerator has it, else float32
     mixed_precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    profile_steps: CountOrOff = 0  # training steps to record for TensorBoard's profiler, soon after the start
     onednn: bool = True  # sets TF_ENABLE_ONEDNN_OPTS before TensorFlow loads: up to 3.7x faster on CPUs
 
 
@@ -255,6 +260,12 @@ def _contradictions(config):
     )
     if (config.runtime.kubernetes_selector is None) != (config.runtime.kubernetes_workers is None):
         yield "runtime.kubernetes_workers", "expected a number with runtime.kubernetes_selector, and null without it"
+    if config.data.batch_size % train.accumulate_steps:
+        yield (
+            "train.accumulate_steps",
+            f"expected a divisor of data.batch_size ({config.data.batch_size}), for the parts of a batch are equal. "
+            f"Received: {train.accumulate_steps}",
+        )
     for key, value, limit_key, limit in limits:
         if value > limit:
             yield key, f"expected at most {limit_key} ({limit}). Received: {value}"
@@ -299,7 +310,7 @@ def resolve(config):
     pretrained = find(model.name, config.train.init_weights)
     sizes = {
         "preprocessing": data.preprocessing or (pretrained or VARIANTS[model.name]).preprocessing,
-        "eval_batch_size": data.eval_batch_size or data.batch_size,
+        "eval_batch_size": data.eval_batch_size or max(1, data.batch_size // config.train.accumulate_steps),
         "eval_image_size": _eval_size(config),
     }
     return config.model_copy(

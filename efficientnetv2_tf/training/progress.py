@@ -4,15 +4,21 @@ import datetime
 import time
 
 import keras
+from absl import logging
 from rich.progress import BarColumn, Progress, TextColumn
+
+_LINE_EVERY = {logging.INFO: 10.0, logging.DEBUG: 0.0}  # seconds, by verbosity; 60 below
 
 
 class ProgressDisplay(keras.callbacks.Callback):
-    """A progress bar on a terminal; elsewhere one line an epoch, and one a minute in long epochs.
+    """A progress bar on a terminal; elsewhere one line an epoch, and one a minute in long epochs and evaluations.
+
+    With absl's verbosity at info there is a line every ten seconds, at debug one a step, on terminals too.
 
     Shown are stage, image size, images a second, loss, accuracy, learning rate and the time that is left,
     estimated from the measured steps and the stages' relative costs. The first step at each image size gets a line of
-    its own with its time, from the epoch's beginning: making the first batch, and compiling for a new size.
+    its own with its time, from the epoch's beginning: making the first batch, and compiling for a new size. The epoch's
+    `images_per_second` (without its first step) is added to the logs of `on_epoch_end`.
 
     Args:
         console: a `rich.console.Console`.
@@ -24,11 +30,12 @@ class ProgressDisplay(keras.callbacks.Callback):
         first_batch: batches of the first epoch that a restart leaves out.
     """
 
-    _LINE_EVERY = 60.0  # seconds, where the output is not a terminal
-
     def __init__(self, console, progress, costs, *, batch_size, steps_per_epoch, epochs, first_batch=0):
         super().__init__()
         self._console = console
+        level = min(logging.get_verbosity(), logging.DEBUG)
+        self._lines = level >= logging.INFO or not console.is_terminal
+        self._line_every = _LINE_EVERY.get(level, 60.0)
         self._stages = progress
         self._costs = costs
         self._batch_size = batch_size
@@ -79,15 +86,24 @@ class ProgressDisplay(keras.callbacks.Callback):
         self._seconds_per_step = (now - self._timed_from) / self._timed_steps
         text = f"{self._values(logs)} · {self._left(self._offset + batch + 1)} left"
         self._bar.update(self._task, completed=self._offset + batch + 1, text=text)
-        if not self._console.is_terminal and now - self._last_line > self._LINE_EVERY:
-            self._last_line = now
-            self._console.print(f"{self._heading()}: step {self._offset + batch + 1}/{self._steps} · {text}")
+        self._line(f"step {self._offset + batch + 1}/{self._steps} · {text}")
 
     def on_test_batch_end(self, batch, logs=None):
-        self._bar.update(self._task, text=f"evaluating, batch {batch + 1}")
+        text = f"evaluating, batch {batch + 1}"
+        self._bar.update(self._task, text=text)
+        self._line(text)
+
+    def _line(self, text):
+        """Prints a line where it is time for one."""
+        now = time.monotonic()
+        if self._lines and now - self._last_line > self._line_every:
+            self._last_line = now
+            self._console.print(f"{self._heading()}: {text}")
 
     def on_epoch_end(self, epoch, logs=None):
         self._offset = 0
+        if self._timed_steps:
+            logs["images_per_second"] = self._batch_size / self._seconds_per_step
         line = self._values(logs)
         if "val_accuracy" in logs:
             line += f" · test accuracy {logs['val_accuracy']:.4f}"

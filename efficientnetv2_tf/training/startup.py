@@ -8,7 +8,7 @@ import tempfile
 from efficientnetv2_tf.training.hparams import ConfigError
 
 
-def load_tensorflow(*, onednn=True, logical_cpus=1, start=True):
+def load_tensorflow(*, onednn=True, logical_cpus=1, start=True, chatty=False):
     """Imports TensorFlow with settings that are read only once.
 
     Args:
@@ -16,11 +16,12 @@ def load_tensorflow(*, onednn=True, logical_cpus=1, start=True):
             the backward passes of convolutions up to 3.7 times faster. TF_ENABLE_ONEDNN_OPTS, where set, wins.
         logical_cpus: as how many devices the CPU counts.
         start: False leaves the start of the runtime to the strategy, which for several workers has to come before it.
+        chatty: lets TensorFlow say what it has to say about itself.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1" if onednn else "0")
     # Informational lines of the C++ runtime (level 0) and warnings (1) are about its own insides.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with hidden_stderr():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if chatty else "2")
+    with contextlib.nullcontext() if chatty else hidden_stderr():
         import tensorflow
 
         use_logical_cpus(logical_cpus)

@@ -113,12 +113,12 @@ def is_chief(strategy):
     return num_workers(strategy) == 1 or strategy.cluster_resolver.task_id == 0
 
 
-def describe(strategy):
-    """What the training runs on, as a sentence."""
+def describe(strategy, doing="Training"):
+    """What the training, or another work, runs on, as a sentence."""
     replicas, workers = strategy.num_replicas_in_sync, num_workers(strategy)
     if replicas == 1:
-        return "Training on one device."
-    return f"Training on {replicas} replicas" + (f" of {workers} workers." if workers > 1 else ".")
+        return f"{doing} on one device."
+    return f"{doing} on {replicas} replicas" + (f" of {workers} workers." if workers > 1 else ".")
 
 
 def check_batch(config, strategy):
@@ -131,13 +131,13 @@ def check_batch(config, strategy):
     Raises:
         ConfigError: the global batch cannot be shared out evenly, or float16 would have to be scaled across replicas.
     """
-    replicas, batch_size = strategy.num_replicas_in_sync, config.data.batch_size
-    if batch_size % replicas:
-        lower = batch_size // replicas * replicas
-        near = " or ".join(str(size) for size in (lower, lower + replicas) if size)
-        raise ConfigError(
-            f"data.batch_size: expected a multiple of the {replicas} replicas, such as {near}. Received: {batch_size}"
-        )
+    replicas, parts = strategy.num_replicas_in_sync, config.train.accumulate_steps
+    batch_size, unit = config.data.batch_size, replicas * parts
+    if batch_size % unit:
+        lower = batch_size // unit * unit
+        near = " or ".join(str(size) for size in (lower, lower + unit) if size)
+        what = f"the {replicas} replicas" + (f" times train.accumulate_steps={parts}" if parts > 1 else "")
+        raise ConfigError(f"data.batch_size: expected a multiple of {what}, such as {near}. Received: {batch_size}")
     if replicas > 1 and config.runtime.mixed_precision == "mixed_float16":
         raise ConfigError(
             "runtime.mixed_precision: expected mixed_bfloat16, float32 or auto with several replicas, because Keras "

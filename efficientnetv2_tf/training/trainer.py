@@ -1,4 +1,4 @@
-"""Training and evaluation from a configuration; `train` reads as a table of contents."""
+"""Training from a configuration; `train` reads as a table of contents."""
 
 import contextlib
 import hashlib
@@ -6,26 +6,22 @@ import pathlib
 import time
 
 import keras
-import tensorflow as tf
 from absl import logging
 from rich.console import Console
 
-from efficientnetv2_tf.files import replacing
-from efficientnetv2_tf.networks.model import get_model
-from efficientnetv2_tf.networks.precision import dtype_policy
 from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
-from efficientnetv2_tf.training import callbacks, pictures
+from efficientnetv2_tf.training import callbacks
+from efficientnetv2_tf.training.building import build_classifier
 from efficientnetv2_tf.training.checkpoint import Checkpoints
-from efficientnetv2_tf.training.classifier import Classifier
-from efficientnetv2_tf.training.ema import MovingAverage
+from efficientnetv2_tf.training.evaluation import eval_batches
 from efficientnetv2_tf.training.hparams import ConfigError
-from efficientnetv2_tf.training.optimizers import make_optimizer
 from efficientnetv2_tf.training.plan import relative_costs
 from efficientnetv2_tf.training.preview import draw_preview
+from efficientnetv2_tf.training.profiler import ProfileSteps
 from efficientnetv2_tf.training.progress import ProgressDisplay
-from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder, write_json
-from efficientnetv2_tf.training.schedule import make_schedule
+from efficientnetv2_tf.training.results import write_results
+from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder
 from efficientnetv2_tf.training.strategy import (
     agree,
     check_batch,
@@ -36,9 +32,9 @@ from efficientnetv2_tf.training.strategy import (
     is_chief,
     make_strategy,
     num_workers,
-    replica_normalization,
     spread_seeds,
 )
+from efficientnetv2_tf.training.summary import RunSummary
 from efficientnetv2_tf.training.task import make_task
 
 
@@ -53,8 +49,8 @@ def train(config, run_folder=None, *, console=None):
         console: a `rich.console.Console` for what happens; None prints to the terminal.
 
     Returns:
-        The summary, as it stands in summary.json: a dictionary with accuracies, times and file names. Of several
-        workers only the first writes and returns one; the others return None.
+        The summary, as it stands in summary.json: a dictionary with state, accuracies, times and configuration. Of
+        several workers only the first writes and returns one; the others return None.
 
     Raises:
         ConfigError: the configuration does not fit the data or the folder.
@@ -75,6 +71,7 @@ def train(config, run_folder=None, *, console=None):
 
 
 def _train(config, run_folder, strategy, console, began):
+    """Opens data and folder, and keeps summary.json while the training runs."""
     with chief_first(strategy):
         task = make_task(config, console)
         folder = RunFolder(pathlib.Path(run_folder)) if run_folder else new_run_folder(task.config)
@@ -88,12 +85,20 @@ def _train(config, run_folder, strategy, console, began):
         f"--model_dir={folder.path} goes on.",
         soft_wrap=True,
     )
+    if not is_chief(strategy):
+        return _run(task, folder, strategy, None, console)
+    with RunSummary(folder, task, strategy, began).recording() as summary:
+        _run(task, folder, strategy, summary, console)
+    return summary.values
+
+
+def _run(task, folder, strategy, summary, console):
     console.print(describe(strategy))
     keras.utils.set_random_seed(task.config.runtime.seed)
     controls = StageControls(task.plan[0])
     console.print(f"Building {task.config.model.name} for {task.source.num_classes} classes ...")
     with strategy.scope():
-        classifier = _build_classifier(task, strategy)
+        classifier = build_classifier(task.config, strategy, task.steps_per_epoch, task.epochs)
     with chief_first(strategy):
         checkpoints = Checkpoints(
             folder.checkpoints, classifier, task.config.train.keep_checkpoints, writes=is_chief(strategy)
@@ -101,107 +106,18 @@ def _train(config, run_folder, strategy, console, began):
     epoch, batch = _resume(checkpoints, task, strategy, console)
     spread_seeds(strategy, classifier.seeds)
     controls.first_batch.assign(batch)
-    with _telling_of(task.bad_images):
+    with task.bad_images.telling():
         if is_chief(strategy) and not folder.augmentation_picture.exists():
             draw_preview(task, folder.augmentation_picture)
         if epoch < task.epochs:
-            _fit(classifier, task, strategy, controls, checkpoints, (epoch, batch), folder, console)
-        return _finish(classifier, task, strategy, folder, console, began)
-
-
-def evaluate(run_folder, *, data_dir=None, console=None):
-    """Evaluates the network that a training left in its folder, over every evaluation image once.
-
-    Args:
-        run_folder: path of the folder.
-        data_dir: where the data set lies now; None is where it was.
-        console: a `rich.console.Console`; None prints to the terminal.
-
-    Returns:
-        A dictionary with `loss`, `accuracy` and `images`.
-
-    Raises:
-        ConfigError: the folder holds no finished training.
-    """
-    console = console or Console()
-    folder = RunFolder(pathlib.Path(run_folder))
-    config = folder.read_config()
-    if not folder.model.exists():
-        raise ConfigError(f"{folder.model} was not found. Finish the training first (--mode=train).")
-    if data_dir:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"data_dir": str(data_dir)})})
-    task = make_task(config, console)
-    with dtype_policy(_precision(config.runtime.mixed_precision)):
-        network = keras.models.load_model(folder.model, compile=False)
-    classifier = Classifier(network, multi_label=config.data.multi_label)
-    classifier.compile(jit_compile=False)
-    with _telling_of(task.bad_images):
-        results = classifier.evaluate(task.eval_batches(), verbose=0, return_dict=True)
-    console.print(
-        f"Test accuracy {results['accuracy']:.4f} (loss {results['loss']:.4f}) over {task.eval_images} images, "
-        "averaged weights."
-    )
-    return {**results, "images": task.eval_images}
+            _fit(classifier, task, strategy, controls, checkpoints, (epoch, batch), folder, summary, console)
+        _finish(classifier, task, strategy, folder, summary, console)
 
 
 def _fingerprint(config):
     """Of all that workers have to have in common; their files may lie in different places."""
     data = config.data.model_copy(update={"data_dir": None, "cache_dir": None})
     return hashlib.sha256(repr(config.model_copy(update={"data": data})).encode()).hexdigest()
-
-
-def _build_classifier(task, strategy):
-    """Network, moving average and optimizer, with all their variables made before anything is traced."""
-    model, train_config = task.config.model, task.config.train
-    precision = _precision(task.config.runtime.mixed_precision)
-    with dtype_policy(precision):
-        network = get_model(
-            model.name,
-            num_classes=model.num_classes,
-            blocks=model.blocks,
-            width_coefficient=model.width_coefficient,
-            depth_coefficient=model.depth_coefficient,
-            feature_size=model.feature_size,
-            dropout_rate=model.dropout_rate,
-            drop_connect_rate=model.drop_connect_rate,
-            activation=model.activation,
-            normalization=replica_normalization(model.normalization, strategy),
-            classifier_initializer=model.classifier_initializer,
-            preprocessing=task.config.data.preprocessing,
-            weights=train_config.init_weights,
-        )
-    classifier = Classifier(
-        network,
-        multi_label=task.config.data.multi_label,
-        label_smoothing=train_config.label_smoothing,
-        l2=0.0 if train_config.optimizer == "adamw" else train_config.weight_decay,
-        average=MovingAverage(network.weights, train_config.ema_decay) if train_config.ema_decay else None,
-    )
-    schedule = make_schedule(train_config, task.config.data.batch_size, task.steps_per_epoch, task.epochs)
-    optimizer = make_optimizer(
-        train_config, schedule, network.trainable_variables, loss_scaling=precision == "mixed_float16"
-    )
-    # XLA on CPUs made the step 4 times slower, and would compile each image size anew elsewhere.
-    classifier.compile(optimizer=optimizer, jit_compile=False, auto_scale_loss=False)
-    return classifier
-
-
-@contextlib.contextmanager
-def _telling_of(bad_images):
-    """Raises the error of the data pipeline as it was, where TensorFlow made one of its own kind of it."""
-    try:
-        yield
-    except tf.errors.OpError:
-        if bad_images.error:
-            raise bad_images.error from None
-        raise
-
-
-def _precision(wanted):
-    if wanted != "auto":
-        return wanted
-    accelerators = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-    return "mixed_bfloat16" if accelerators else "float32"
 
 
 def _resume(checkpoints, task, strategy, console):
@@ -224,7 +140,7 @@ def _resume(checkpoints, task, strategy, console):
     return position
 
 
-def _fit(classifier, task, strategy, controls, checkpoints, position, folder, console):
+def _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console):
     """One `fit` for the whole training."""
     epoch, batch = position
     train_config = task.config.train
@@ -238,14 +154,14 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, co
         epochs=task.epochs,
         first_batch=batch,
     )
-    # In this order: the stage's values first, then what may stop the training, then what writes.
+    # In this order: the stage's values first, then what may stop the training, then what shows and writes.
     steps = [
         progress,
         callbacks.NonFiniteGuard(progress),
-        callbacks.Evaluation(_eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, display),
-        *([callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch)] if is_chief(strategy) else []),
-        callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
+        callbacks.Evaluation(eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, display),
         display,
+        *(_writing(task, folder, epoch, summary, console) if is_chief(strategy) else []),
+        callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
     ]
     with contextlib.closing(display):
         for first, end, number in _segments(task, epoch, batch):
@@ -254,15 +170,14 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, co
             classifier.fit(batches, epochs=end, initial_epoch=first, callbacks=steps, verbose=0, shuffle=False)
 
 
-def _eval_batches(task, strategy):
-    """The evaluation batches, those of several replicas all full."""
-    replicas, images = strategy.num_replicas_in_sync, task.config.data.eval_batch_size
-    if replicas == 1:
-        return task.eval_batches()
-    workers = num_workers(strategy)
-    batch_size = -(-images // replicas) * replicas // workers  # of a worker
-    rows = max(task.source.eval.shard_sizes(workers))
-    return distribute(strategy, lambda shard: task.eval_batches(shard, batch_size), -(-rows // batch_size))
+def _writing(task, folder, epoch, summary, console):
+    """The callbacks of the chief, which write what happens into the folder."""
+    profile = task.config.runtime.profile_steps
+    return [
+        callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch),
+        summary.callback(),
+        *([ProfileSteps(folder.tensorboard, profile, console.print)] if profile else []),
+    ]
 
 
 def _segments(task, epoch, batch):
@@ -277,57 +192,13 @@ def _segments(task, epoch, batch):
     return [(epoch, epoch + 1, whole - batch), *rest]
 
 
-def _finish(classifier, task, strategy, folder, console, began):
+def _finish(classifier, task, strategy, folder, summary, console):
     """Evaluates, saves the averaged weights, draws, and sums up."""
-    batches = _eval_batches(task, strategy)
+    batches = eval_batches(task, strategy)
     console.print("Evaluating and saving ...")
     raw = classifier.evaluate(batches, verbose=0, return_dict=True)
     averaged = callbacks.evaluate_averaged(classifier, batches)
     # The chief's files are whole before the others end.
     with chief_first(strategy):
-        return _write_results(classifier, task, folder, console, began, (raw, averaged)) if is_chief(strategy) else None
-
-
-def _write_results(classifier, task, folder, console, began, results):
-    raw, averaged = results
-    average = classifier.average.applied() if classifier.average else contextlib.nullcontext()
-    with average, replacing(folder.model) as temporary:
-        _portable(classifier.network, task.config.model.normalization).save(temporary)
-    write_json(folder.classes, list(task.source.class_names))
-    rows = callbacks.read_metrics(folder.metrics)
-    pictures.draw_training(
-        rows, folder.training_picture, f"{task.config.model.name} on {task.source.name}: {averaged['accuracy']:.2%}"
-    )
-    summary = {
-        "model": task.config.model.name,
-        "dataset": task.source.name,
-        "parameters": classifier.network.count_params(),
-        "epochs": task.epochs,
-        "steps": int(classifier.optimizer.iterations.numpy()),
-        "test_images": task.eval_images,
-        "bad_images": {split: len(task.bad_images.known(split)) for split in ("train", "eval")},
-        "test_accuracy": averaged["accuracy"],
-        "test_loss": averaged["loss"],
-        "test_accuracy_raw": raw["accuracy"],
-        "test_loss_raw": raw["loss"],
-        "training_seconds": round(sum(row["seconds"] for row in rows), 1),
-        "seconds": round(time.monotonic() - began, 1),
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-    }
-    write_json(folder.summary, summary)
-    console.print(
-        f"Test accuracy {averaged['accuracy']:.4f} with averaged weights, {raw['accuracy']:.4f} with raw weights, "
-        f"over {task.eval_images} images.\nTook {summary['seconds']:.0f} s. Written to {folder.path}: "
-        + ", ".join(sorted(path.name for path in folder.path.iterdir() if not path.name.startswith(".")))
-    )
-    return summary
-
-
-def _portable(network, normalization):
-    """The network with the configured normalisation, where several replicas were trained with another."""
-    if network.normalization == normalization:
-        return network
-    copy = network.from_config({**network.get_config(), "normalization": normalization})
-    copy.set_weights(network.get_weights())
-    return copy
+        if is_chief(strategy):
+            write_results(classifier, task, folder, summary, console, (raw, averaged))

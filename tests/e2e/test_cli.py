@@ -63,7 +63,10 @@ def test_training_leaves_what_it_says(trained):
     folder, process = trained
     assert {path.name for path in folder.iterdir()} == WRITTEN
     assert process.stderr == ""
+    assert all(character == "\n" or character.isprintable() for character in process.stdout)
     summary = json.loads((folder / "summary.json").read_text())
+    assert summary["state"] == "finished" and summary["sessions"] == 1
+    assert [stage["epochs"] for stage in summary["stages"]] == [1, 1]
     assert summary["steps"] == 44 and summary["test_images"] == 360
     assert 0.2 < summary["test_accuracy"] <= 1.0  # 0.1 is chance
     assert f"{summary['test_accuracy']:.4f}" in process.stdout
@@ -85,7 +88,10 @@ def test_evaluation_gives_the_same_accuracy_again(trained):
 @pytest.mark.slow
 def test_written_configuration_repeats_the_run(trained, tmp_path):
     folder, _ = trained
-    run("--mode=train", f"--hparams={folder / 'config.yaml'}", f"--model_dir={tmp_path / 'again'}")
+    quiet = run(
+        "--mode=train", "--verbosity=-2", f"--hparams={folder / 'config.yaml'}", f"--model_dir={tmp_path / 'again'}"
+    )
+    assert (quiet.stdout, quiet.stderr) == ("", "")
     assert_same_weights(folder, tmp_path / "again")
 
 
@@ -99,8 +105,10 @@ def test_killed_training_goes_on_to_the_same_weights(trained, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "model.keras").exists()
+    assert json.loads((killed / "summary.json").read_text())["state"] == "running"
     again = run("--mode=train", RECIPE, OVERRIDES, f"--model_dir={killed}")
     assert "Going on from a checkpoint at epoch 1, step " in again.stdout
+    assert json.loads((killed / "summary.json").read_text())["sessions"] == 2
     assert_same_weights(folder, killed)
 
 

@@ -97,3 +97,18 @@ def test_a_worker_that_does_not_come_is_named(tmp_path):
     assert done.stderr.startswith("Error: Not heard of within")
     assert "worker 1 (127.0.0.1:1)" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_workers_evaluate_together(folders):
+    root, _ = folders
+    flags = ["--workers=2", "--mode=eval", f"--model_dir={root / 'two'}"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "local_workers.py"), *flags],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((root / "two" / "summary.json").read_text())
+    assert "Evaluating on 2 replicas of 2 workers." in done.stdout
+    results = f"Test accuracy {summary['test_accuracy']:.4f} (loss {summary['test_loss']:.4f}) over 360 images"
+    assert results in done.stdout

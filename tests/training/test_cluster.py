@@ -10,7 +10,15 @@ import types
 import pytest
 
 from efficientnetv2_tf.training import cluster
-from efficientnetv2_tf.training.cluster import Cluster, ClusterError, cluster_kind, find_cluster, is_chief_process, meet
+from efficientnetv2_tf.training.cluster import (
+    Cluster,
+    ClusterError,
+    cluster_kind,
+    evaluation_runtime,
+    find_cluster,
+    is_chief_process,
+    meet,
+)
 from efficientnetv2_tf.training.hparams import ConfigError, RuntimeConfig
 
 SLURM = {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NODELIST": "n[08-09]"}
@@ -48,6 +56,13 @@ def meet_all(workers, timeout, fingerprints):
     for thread in threads:
         thread.join()
     return results
+
+
+def test_evaluation_does_not_need_the_training_s_machines():
+    trained = {"kubernetes_selector": "job-name=train", "kubernetes_workers": 2, "tpu": "gone", "logical_cpus": 2}
+    runtime = evaluation_runtime(RuntimeConfig(strategy="multi_worker", **trained))
+    assert runtime == RuntimeConfig(strategy="auto", logical_cpus=2)
+    assert evaluation_runtime(RuntimeConfig(strategy="one_device")) == RuntimeConfig(strategy="one_device")
 
 
 def test_no_cluster():

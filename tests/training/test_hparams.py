@@ -147,6 +147,16 @@ def test_contradictions_are_refused_together():
     assert "progressive.stages: expected at most train.epochs (3). Received: 5" in text
 
 
+def test_the_parts_of_a_batch_are_equal():
+    text = error_of(data={"batch_size": 30}, train={"accumulate_steps": 4})
+    assert "train.accumulate_steps: expected a divisor of data.batch_size (30)" in text and "Received: 4" in text
+
+
+def test_evaluation_takes_a_part_of_the_batch_at_a_time():
+    sections = {"data": {"batch_size": 60}, "train": {"accumulate_steps": 4}}
+    assert resolve(config(**sections)).data.eval_batch_size == 15
+
+
 def test_sizes_must_not_shrink_also_against_the_variant_s_own():
     assert "progressive.image_size" in error_of(progressive={"image_size": [300, 128]})
     b0 = {"name": "efficientnetv2-b0"}

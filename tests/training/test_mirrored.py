@@ -9,15 +9,19 @@ import pytest
 
 # 5 steps at 20 px and 5 at 24 px. Without dropout and stochastic depth: each replica draws its own random numbers.
 CODE = """
-import io, sys, rich.console
+import io, json, sys, rich.console
 from efficientnetv2_tf.training.startup import load_tensorflow
 load_tensorflow(logical_cpus=2)
 from efficientnetv2_tf.training import trainer
+from efficientnetv2_tf.training.evaluation import evaluate
 from efficientnetv2_tf.training.recipes import load_config
 overrides = {overrides!r}
 for strategy in ("one_device", "mirrored"):
     config = load_config("testing", overrides + f",runtime.strategy={{strategy}},runtime.logical_cpus=2")
     trainer.train(config, sys.argv[1] + "/" + strategy, console=rich.console.Console(file=io.StringIO()))
+    console = rich.console.Console(file=open(sys.argv[1] + "/" + strategy + "/eval.txt", "w"), width=160)
+    results = evaluate(sys.argv[1] + "/" + strategy, console=console)
+    console.print(json.dumps(results), soft_wrap=True)
 """
 OVERRIDES = (
     "data.batch_size=240,data.eval_batch_size=50,train.epochs=2,progressive.image_size=[20,24],data.eval_image_size=24,"
@@ -64,3 +68,15 @@ def test_metrics_are_those_of_one_device(folders):
     assert two["steps"] == one["steps"] == 10
     assert two["test_images"] == 360
     assert two["test_accuracy_raw"] == pytest.approx(one["test_accuracy_raw"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_evaluation_takes_the_devices_and_counts_each_image_once(folders):
+    for folder, devices in zip(folders, ("on one device", "on 2 replicas"), strict=True):
+        summary = json.loads((folder / "summary.json").read_text())
+        text = (folder / "eval.txt").read_text()
+        assert f"Evaluating {devices}." in text
+        results = json.loads(text.splitlines()[-1])
+        assert results["images"] == summary["test_images"]
+        assert results["accuracy"] == pytest.approx(summary["test_accuracy"], abs=1e-6)
+        assert results["loss"] == pytest.approx(summary["test_loss"], abs=1e-5)

@@ -90,6 +90,38 @@ def test_time_left(stages, console, clock):
     assert "0:05:10 left" in lines[2]
 
 
+@pytest.mark.parametrize("verbosity, lines", [(-2, 1), (-1, 1), (0, 10), (1, 20)])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_more_lines_where_more_is_asked_for(stages, clock, monkeypatch, verbosity, lines, terminal):
+    """21 steps of 5.5 s; the first one's line is that of its time."""
+    monkeypatch.setattr(progress_module.logging, "get_verbosity", lambda: verbosity)
+    console = rich.console.Console(file=io.StringIO(), width=160, force_terminal=terminal, highlight=False)
+    display = display_for(console, stages, steps_per_epoch=21)
+    display.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.01)))
+    if not terminal:  # the bar writes the same words
+        display.on_train_begin()
+    display._began = clock.now
+    drive(display, stages, clock, epoch=0, steps=21, seconds=5.5)
+    expected = 0 if terminal and verbosity < 0 else lines
+    assert console.file.getvalue().count("/21 ") == expected
+
+
+def test_a_long_evaluation_is_not_silent(stages, console, clock):
+    display = display_for(console, stages)
+    display.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.01)))
+    display.on_train_begin()
+    drive(display, stages, clock, epoch=0, steps=2, seconds=1)
+    for batch in range(10):
+        clock.now += 31
+        display.on_test_batch_end(batch)
+    logs = {"loss": 1.0, "accuracy": 0.5}
+    display.on_epoch_end(0, logs)
+    display.close()
+    found = [line.rpartition(": ")[2] for line in console.file.getvalue().splitlines() if "evaluating" in line]
+    assert found == [f"evaluating, batch {number}" for number in (2, 4, 6, 8, 10)]
+    assert logs["images_per_second"] == 4.0  # the evaluation does not count
+
+
 def test_restart_inside_an_epoch(stages, console, clock):
     display = display_for(console, stages, steps_per_epoch=4, first_batch=2)
     display.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.01)))

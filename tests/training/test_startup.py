@@ -30,6 +30,12 @@ def test_loads_quietly():
     assert done.stderr == "still here\n"
 
 
+def test_says_more_where_asked():
+    done = run(QUIET_CODE.replace("load_tensorflow()", "load_tensorflow(chatty=True)"))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr) > len("still here\n") and done.stderr.endswith("still here\n")
+
+
 def test_onednn_can_be_switched_off_and_the_environment_wins(monkeypatch):
     from efficientnetv2_tf.training import startup
 

@@ -110,6 +110,14 @@ def test_the_global_batch_has_to_be_shared_out_evenly():
     check_batch(config(data={"batch_size": 64}), TwoReplicas())
 
 
+def test_each_replica_s_share_has_equal_parts():
+    sections = {"data": {"batch_size": 12}, "train": {"accumulate_steps": 4}}
+    message = r"multiple of the 2 replicas times train.accumulate_steps=4, such as 8 or 16. Received: 12"
+    with pytest.raises(ConfigError, match=message):
+        check_batch(config(**sections), TwoReplicas())
+    check_batch(config(**sections), tf.distribute.get_strategy())
+
+
 def test_float16_is_refused_on_several_replicas():
     sections = {"data": {"batch_size": 64}, "runtime": {"mixed_precision": "mixed_float16"}}
     with pytest.raises(ConfigError, match="mixed_bfloat16"):

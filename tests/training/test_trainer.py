@@ -12,6 +12,7 @@ from efficientnetv2_tf.networks.normalization import NORMALIZATIONS
 from efficientnetv2_tf.networks.preprocessing import STYLES
 from efficientnetv2_tf.training import trainer
 from efficientnetv2_tf.training.classifier import Classifier
+from efficientnetv2_tf.training.evaluation import evaluate
 from efficientnetv2_tf.training.hparams import ACTIVATIONS, OPERATIONS, DataConfig, ModelConfig
 from efficientnetv2_tf.training.recipes import load_config
 
@@ -54,13 +55,14 @@ def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path):
     assert summary["steps"] == 4 * STEPS
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert [row["image_size"] for row in rows] == ["20", "24", "28", "32"]
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
 
 
 @pytest.mark.slow
 def test_mixed_precision_evaluates_to_the_same_accuracy_again(tmp_path):
     overrides = f"{OVERRIDES},runtime.mixed_precision=mixed_bfloat16"
     summary = trainer.train(load_config("testing", overrides), str(tmp_path / "run"), console=console())
-    results = trainer.evaluate(str(tmp_path / "run"), console=console())
+    results = evaluate(str(tmp_path / "run"), console=console())
     assert results["accuracy"] == summary["test_accuracy"]
     assert results["images"] == 360
 
@@ -72,7 +74,10 @@ def test_preprocessing_of_the_documentation_gives_the_accuracy(tmp_path):
     from efficientnetv2_tf.data.decode import preprocess_eval
     from efficientnetv2_tf.data.sources import open_source
 
-    summary = trainer.train(load_config("testing", "train.epochs=3"), tmp_path / "run", console=console())
+    summary = trainer.train(
+        load_config("testing", "train.epochs=3,runtime.profile_steps=2"), tmp_path / "run", console=console()
+    )
+    assert len(list((tmp_path / "run" / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))) == 1
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     examples = list(open_source("digits").eval.open())
     images = tf.stack([preprocess_eval(image, 32, "v2", crop=False) for _, image, _ in examples])
@@ -93,10 +98,15 @@ def test_names_checked_without_tensorflow_are_those_that_exist():
 
 
 @pytest.mark.slow
-def test_the_network_carries_what_it_was_trained_with(tmp_path):
+def test_the_network_carries_what_it_was_trained_with(seen, tmp_path):
     import keras
 
-    other = "train.epochs=1,progressive.stages=1,model.normalization=group,data.preprocessing=finetune"
-    trainer.train(load_config("testing", other), tmp_path / "run", console=console())
+    other = (
+        "train.epochs=1,progressive.stages=1,model.normalization=group,data.preprocessing=finetune,"
+        "train.accumulate_steps=2,train.rematerialize=blocks"
+    )
+    summary = trainer.train(load_config("testing", other), tmp_path / "run", console=console())
+    assert summary["steps"] == summary["steps_per_epoch"] == 22  # of whole batches,
+    assert seen["traces"] == 0  # which are trained on in parts
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert (model.normalization, model.preprocessing) == ("group", "finetune")

@@ -27,7 +27,9 @@ def _watch(trainer):
     import numpy as np
     import tensorflow as tf
 
-    sizes, traces, step, finish = [], [], trainer.Classifier._train_step, trainer._finish
+    from efficientnetv2_tf.training.classifier import Classifier
+
+    sizes, traces, step, finish = [], [], Classifier._train_step, trainer._finish
 
     def noting_step(self, images, labels):
         traces.append(images.shape[0])
@@ -48,7 +50,7 @@ def _watch(trainer):
         )
         return finish(classifier, *arguments)
 
-    trainer.Classifier._train_step, trainer._finish = noting_step, saving_finish
+    Classifier._train_step, trainer._finish = noting_step, saving_finish
 
 
 if "TF_CONFIG" in os.environ:

@@ -1,0 +1,35 @@
+"""How much memory this process has taken."""
+
+import os
+import pathlib
+import sys
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+
+def peak_memory():
+    """The most memory that the process has had in RAM at any time, in bytes; None where nobody counts it."""
+    if resource is None:
+        return None
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def current_memory():
+    """What the process has in RAM now, in bytes; on other systems than Linux its peak so far."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory()
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_device_memory():
+    """The most memory that tensors have taken on any of this process' GPUs, in bytes; None without GPUs."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    return max((tf.config.experimental.get_memory_info(gpu.name)["peak"] for gpu in gpus), default=None)
