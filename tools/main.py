@@ -342,10 +342,10 @@ def _expected_errors():
 
     errors = [ConfigError, ClusterError, DataError, WeightsError, OSError]
     if "tensorflow" in sys.modules:
-        from efficientnetv2_tf.training.callbacks import NonFiniteLossError
         from efficientnetv2_tf.training.checkpoint import CheckpointError
+        from efficientnetv2_tf.training.nonfinite import NonFiniteError
 
-        errors += [NonFiniteLossError, CheckpointError]
+        errors += [NonFiniteError, CheckpointError]
     if client := sys.modules.get("efficientnetv2_tf.deploy.client"):
         errors.append(client.ServingError)
     return tuple(errors)

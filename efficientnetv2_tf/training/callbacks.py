@@ -1,45 +1,13 @@
-"""What happens around the training steps: evaluation, checkpoints, logs, the guard against lost trainings."""
+"""What happens around the training steps: evaluation, checkpoints, logs."""
 
 import contextlib
 import csv
-import math
 import time
 
 import keras
 import tensorflow as tf
 
 from efficientnetv2_tf.files import replacing
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or no number; the message says where."""
-
-
-class NonFiniteGuard(keras.callbacks.Callback):
-    """Stops a training whose loss is not finite, before a checkpoint of it is written.
-
-    Args:
-        progress: the `ProgressiveLearning` callback, which knows the stage.
-    """
-
-    def __init__(self, progress):
-        super().__init__()
-        self._progress = progress
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            optimizer = self.model.optimizer
-            step = int(optimizer.iterations.numpy())
-            raise NonFiniteLossError(
-                f"The loss is {logs['loss']} in stage {self._progress.stage.index + 1}, epoch {self._epoch + 1}, at "
-                f"training step {step}, with learning rate {float(optimizer.learning_rate):.3g}. "
-                "The checkpoints before it are kept. Try a lower train.lr_per_256_images, a longer "
-                "train.lr_warmup_epochs or train.gradient_clip=1."
-            )
 
 
 class Evaluation(keras.callbacks.Callback):

@@ -38,8 +38,11 @@ class Checkpoints:
         self._writes = writes
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         self.batch = tf.Variable(0, dtype=tf.int64, trainable=False, name="batch")
+        self.rollbacks = tf.Variable(0, dtype=tf.int64, trainable=False, name="rollbacks")
         self._state = _state(classifier)
-        self._checkpoint = tf.train.Checkpoint(**self._state, epoch=self.epoch, batch=self.batch)
+        self._checkpoint = tf.train.Checkpoint(
+            **self._state, epoch=self.epoch, batch=self.batch, rollbacks=self.rollbacks
+        )
         if writes:
             _mend_list(self.folder)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=keep)

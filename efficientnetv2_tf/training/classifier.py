@@ -3,12 +3,15 @@
 import keras
 import tensorflow as tf
 
+from efficientnetv2_tf.training.finite import FiniteSteps
 from efficientnetv2_tf.training.optimizers import is_kernel
 from efficientnetv2_tf.training.strategy import DistributedModel
 
 
 class Classifier(DistributedModel):
     """Trains and evaluates a network that gives logits.
+
+    A training step whose loss or gradient is not finite changes nothing but `finite.skipped`.
 
     Args:
         network: the `EfficientNet`, or any Keras model from images to logits.
@@ -27,6 +30,7 @@ class Classifier(DistributedModel):
         self.average = average
         self.loss_metric = keras.metrics.Mean("loss")
         self.accuracy_metric = keras.metrics.Mean("accuracy")
+        self.finite = FiniteSteps(network, self.metrics)
         self.built = True
 
     @property
@@ -49,27 +53,38 @@ class Classifier(DistributedModel):
             return self._train_step(*data)
 
     def _train_step(self, images, labels):
+        self.finite.begin()
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)
-            losses = self._cross_entropy(self._smoothed(labels), logits)
+            losses = self.training_losses(labels, logits)
             objective = tf.reduce_mean(losses)
             if self.l2:
                 objective += self.l2 * tf.add_n([tf.nn.l2_loss(v.value) for v in variables if is_kernel(v)])
             # Each replica sees its share of the global batch, and the optimizer adds their gradients up.
             objective /= self.distribute_strategy.num_replicas_in_sync
             objective = self.optimizer.scale_loss(objective)
+        self.finite.note(losses)
         gradients = tape.gradient(objective, [v.value for v in variables])
+        self._update_metrics(labels, logits, losses)
+        self.finite.end(gradients, self._update, self.optimizer)
+        return self._results()
+
+    def _update(self, gradients):
         step = tf.identity(self.optimizer.iterations)
-        self.optimizer.apply(gradients, variables)
+        self.optimizer.apply(gradients, self.network.trainable_variables)
         if self.average is not None:
             self.average.update(step)
-        return self._results(labels, logits, losses)
 
     def test_step(self, data):
         images, labels, *weights = data  # weight 0: a row that only fills a batch up
         logits = self.network(images, training=False)
-        return self._results(labels, logits, self._cross_entropy(labels, logits), *weights)
+        self._update_metrics(labels, logits, self._cross_entropy(labels, logits), *weights)
+        return self._results()
+
+    def training_losses(self, labels, logits):
+        """Loss of each example in training, float32 [batch]."""
+        return self._cross_entropy(self._smoothed(labels), logits)
 
     def _smoothed(self, labels):
         """Labels pulled towards uniform: 1/classes for softmax, 1/2 for sigmoid."""
@@ -83,9 +98,11 @@ class Classifier(DistributedModel):
             return tf.reduce_mean(losses, axis=-1)
         return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
 
-    def _results(self, labels, logits, losses, weights=None):
+    def _update_metrics(self, labels, logits, losses, weights=None):
         self.loss_metric.update_state(losses, weights)
         # Right if the top prediction is the strongest label (of mixed pictures) or one of several.
         top = tf.gather(labels, tf.argmax(logits, axis=-1), axis=1, batch_dims=1)
         self.accuracy_metric.update_state(tf.cast(top >= tf.reduce_max(labels, axis=-1), tf.float32), weights)
+
+    def _results(self):
         return {metric.name: metric.result() for metric in self.metrics}

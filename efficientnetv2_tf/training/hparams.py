@@ -198,6 +198,8 @@ class TrainConfig(_Frozen):
     eval_every_epochs: Count = 1
     checkpoint_every_steps: CountOrOff = 0  # 0: only at the end of each epoch
     keep_checkpoints: Count = 3
+    # a loss or gradient that is infinite or no number: end the run, leave the step out, or go back to a checkpoint
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
 
 
 class RuntimeConfig(_Frozen):

@@ -113,6 +113,12 @@ def is_chief(strategy):
     return num_workers(strategy) == 1 or strategy.cluster_resolver.task_id == 0
 
 
+def input_shard(strategy):
+    """(index, number) of this process' input pipeline among those of all workers."""
+    workers = num_workers(strategy)
+    return (strategy.cluster_resolver.task_id if workers > 1 else 0), workers
+
+
 def describe(strategy):
     """What the training runs on, as a sentence."""
     replicas, workers = strategy.num_replicas_in_sync, num_workers(strategy)

@@ -14,29 +14,33 @@ from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.networks.model import get_model
 from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
+from efficientnetv2_tf.progressive.stages import stage_at
 from efficientnetv2_tf.training import callbacks, pictures
 from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.classifier import Classifier
+from efficientnetv2_tf.training.diagnosis import find_cause
 from efficientnetv2_tf.training.ema import MovingAverage
 from efficientnetv2_tf.training.hparams import ConfigError
+from efficientnetv2_tf.training.nonfinite import NonFiniteGuard, fit_with_rollbacks
 from efficientnetv2_tf.training.optimizers import make_optimizer
 from efficientnetv2_tf.training.plan import relative_costs
+from efficientnetv2_tf.training.position import resume, segments
+from efficientnetv2_tf.training.precision import choose_precision, dtype_policy
 from efficientnetv2_tf.training.preview import draw_preview
 from efficientnetv2_tf.training.progress import ProgressDisplay
 from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder, write_json
 from efficientnetv2_tf.training.schedule import make_schedule
 from efficientnetv2_tf.training.strategy import (
-    agree,
     check_batch,
     chief_first,
     describe,
     distribute,
     explaining_lost_workers,
+    input_shard,
     is_chief,
     make_strategy,
     num_workers,
     replica_normalization,
-    spread_seeds,
 )
 from efficientnetv2_tf.training.task import make_task
 
@@ -59,7 +63,7 @@ def train(config, run_folder=None, *, console=None):
         ConfigError: the configuration does not fit the data or the folder.
         DataError: the data set is not to be had.
         ClusterError: the workers did not find each other, or one was lost.
-        NonFiniteLossError: the loss is infinite or no number; the last good checkpoint is kept.
+        NonFiniteError: the loss or a gradient is not finite; the last good checkpoint is kept.
         CheckpointError: a checkpoint cannot be written or read.
     """
     began = time.monotonic()
@@ -97,14 +101,20 @@ def _train(config, run_folder, strategy, console, began):
         checkpoints = Checkpoints(
             folder.checkpoints, classifier, task.config.train.keep_checkpoints, writes=is_chief(strategy)
         )
-    epoch, batch = _resume(checkpoints, task, strategy, console)
-    spread_seeds(strategy, classifier.seeds)
-    controls.first_batch.assign(batch)
+
+    def fit(position):
+        _fit(classifier, task, strategy, controls, checkpoints, position, folder, console)
+
     with _telling_of(task.bad_images):
         if is_chief(strategy) and not folder.augmentation_picture.exists():
             draw_preview(task, folder.augmentation_picture)
-        if epoch < task.epochs:
-            _fit(classifier, task, strategy, controls, checkpoints, (epoch, batch), folder, console)
+        fit_with_rollbacks(
+            fit,
+            lambda: resume(checkpoints, classifier, task, strategy, console),
+            checkpoints,
+            task.config.train.on_nonfinite,
+            console.print,
+        )
         return _finish(classifier, task, strategy, folder, console, began)
 
 
@@ -130,7 +140,7 @@ def evaluate(run_folder, *, data_dir=None, console=None):
     if data_dir:
         config = config.model_copy(update={"data": config.data.model_copy(update={"data_dir": str(data_dir)})})
     task = make_task(config, console)
-    with _dtype_policy(_precision(config.runtime.mixed_precision)):  # a .keras file of ours does not keep it
+    with dtype_policy(choose_precision(config.runtime.mixed_precision)):  # a .keras file of ours does not keep it
         network = keras.models.load_model(folder.model, compile=False)
     classifier = Classifier(network, multi_label=config.data.multi_label)
     classifier.compile(jit_compile=False)
@@ -152,8 +162,8 @@ def _fingerprint(config):
 def _build_classifier(task, strategy):
     """Network, moving average and optimizer, with all their variables made before anything is traced."""
     model, train_config = task.config.model, task.config.train
-    precision = _precision(task.config.runtime.mixed_precision)
-    with _dtype_policy(precision):
+    precision = choose_precision(task.config.runtime.mixed_precision)
+    with dtype_policy(precision):
         network = get_model(
             model.name,
             num_classes=model.num_classes,
@@ -196,48 +206,11 @@ def _telling_of(bad_images):
         raise
 
 
-def _precision(wanted):
-    if wanted != "auto":
-        return wanted
-    accelerators = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-    return "mixed_bfloat16" if accelerators else "float32"
-
-
-@contextlib.contextmanager
-def _dtype_policy(name):
-    """Layers made within the block have this precision policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _resume(checkpoints, task, strategy, console):
-    """(epoch, batch) of the first step to do."""
-    position = checkpoints.restore()
-    if not agree(strategy, position[0] * task.steps_per_epoch + position[1] + 1 if position else 0):
-        raise ConfigError(
-            f"The workers found different checkpoints in {checkpoints.folder}. --model_dir should be one folder that "
-            "all of them reach."
-        )
-    if position is None:
-        return 0, 0
-    epoch, batch = position
-    if batch >= task.steps_per_epoch:  # saved after the epoch's last step, and stopped before its end
-        position = epoch, batch = epoch + 1, 0
-    if epoch >= task.epochs:
-        console.print(f"All {task.epochs} epochs were trained before; evaluating and writing the results again.")
-    else:
-        console.print(f"Going on from a checkpoint at epoch {epoch + 1}, step {batch + 1} of {task.steps_per_epoch}.")
-    return position
-
-
 def _fit(classifier, task, strategy, controls, checkpoints, position, folder, console):
     """One `fit` for the whole training."""
     epoch, batch = position
-    train_config = task.config.train
+    controls.first_batch.assign(batch)
+    train_config, rollbacks = task.config.train, int(checkpoints.rollbacks.numpy())
     progress = ProgressiveLearning(task.plan, controls)
     display = ProgressDisplay(
         console,
@@ -251,17 +224,32 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, co
     # In this order: the stage's values first, then what may stop the training, then what writes.
     steps = [
         progress,
-        callbacks.NonFiniteGuard(progress),
+        NonFiniteGuard(
+            train_config.on_nonfinite,
+            progress,
+            lambda *position: _find_cause(classifier, task, strategy, rollbacks, *position),
+            console.print,
+            batch,
+        ),
         callbacks.Evaluation(_eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, display),
         *([callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch)] if is_chief(strategy) else []),
         callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
         display,
     ]
     with contextlib.closing(display):
-        for first, end, number in _segments(task, epoch, batch):
+        for first, end, number in segments(task, epoch, batch):
             # With their number known, Keras never asks for a batch more than there are.
-            batches = distribute(strategy, lambda shard: task.train_batches(controls, shard), number)
+            batches = distribute(strategy, lambda shard: task.train_batches(controls, shard, rollbacks), number)
             classifier.fit(batches, epochs=end, initial_epoch=first, callbacks=steps, verbose=0, shuffle=False)
+
+
+def _find_cause(classifier, task, strategy, rollbacks, epoch, batch):
+    """Why a step was not finite; its batch is made once more, as everything random in it follows from its position."""
+    controls = StageControls()
+    controls.assign(stage_at(task.plan, epoch), epoch)
+    controls.first_batch.assign(batch)
+    images, labels = next(iter(task.train_batches(controls, input_shard(strategy), rollbacks)))
+    return find_cause(classifier, images, labels, parts=strategy.num_replicas_in_sync // num_workers(strategy))
 
 
 def _eval_batches(task, strategy):
@@ -273,18 +261,6 @@ def _eval_batches(task, strategy):
     batch_size = -(-images // replicas) * replicas // workers  # of a worker
     rows = max(task.source.eval.shard_sizes(workers))
     return distribute(strategy, lambda shard: task.eval_batches(shard, batch_size), -(-rows // batch_size))
-
-
-def _segments(task, epoch, batch):
-    """(first epoch, end epoch, batches an epoch) of each `fit`: one, or two after a restart inside an epoch.
-
-    Keras takes the number of batches of the first epoch for that of all.
-    """
-    whole = task.steps_per_epoch
-    if not batch:
-        return [(epoch, task.epochs, whole)]
-    rest = [(epoch + 1, task.epochs, whole)] if epoch + 1 < task.epochs else []
-    return [(epoch, epoch + 1, whole - batch), *rest]
 
 
 def _finish(classifier, task, strategy, folder, console, began):
