@@ -19,6 +19,8 @@ class FiniteSteps:
     Attributes:
         skipped: tf.Variable, how many steps went wrong so far, in this process.
         loss: tf.Variable, the loss of the last of them.
+        stop: tf.Variable that is set to 1 where this worker is to stop; it travels with the sums of each step.
+        stop_anywhere: tf.Variable, above 0 once any worker's was set.
     """
 
     def __init__(self, network, metrics):
@@ -29,6 +31,8 @@ class FiniteSteps:
         self._sum = tf.Variable(0.0, trainable=False, name="sum_of_losses")
         self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped")
         self.loss = tf.Variable(0.0, trainable=False, name="bad_loss")
+        self.stop = tf.Variable(0.0, trainable=False, name="stop")
+        self.stop_anywhere = tf.Variable(0.0, trainable=False, name="stop_anywhere")
 
     def begin(self):
         """Before the forward pass."""
@@ -57,7 +61,8 @@ class FiniteSteps:
         norm = tf.add_n([tf.nn.l2_loss(x) for x in gradients])
         loss = tf.identity(self._sum)
         if context.num_replicas_in_sync > 1:
-            loss, norm = context.all_reduce("SUM", [loss, norm])
+            loss, norm, stop = context.all_reduce("MEAN", [loss, norm, tf.identity(self.stop)])
+            self.stop_anywhere.assign(stop)
         finite, scale = tf.math.is_finite(norm), loss_scale(optimizer)
         if scale is not None:
             finite |= scale > 1.0

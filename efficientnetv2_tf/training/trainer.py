@@ -16,15 +16,17 @@ from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.progressive.stages import stage_at
 from efficientnetv2_tf.training import callbacks, pictures
+from efficientnetv2_tf.training.best_checkpoint import BestCheckpoint, read_best
 from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.classifier import Classifier
 from efficientnetv2_tf.training.diagnosis import find_cause
 from efficientnetv2_tf.training.ema import MovingAverage
 from efficientnetv2_tf.training.hparams import ConfigError
+from efficientnetv2_tf.training.interruption import StopSignals, StopWhenTold
 from efficientnetv2_tf.training.nonfinite import NonFiniteGuard, fit_with_rollbacks
 from efficientnetv2_tf.training.optimizers import make_optimizer
 from efficientnetv2_tf.training.plan import relative_costs
-from efficientnetv2_tf.training.position import resume, segments
+from efficientnetv2_tf.training.position import evaluation_is_due, finish_epoch, next_step, resume, segments
 from efficientnetv2_tf.training.precision import choose_precision, dtype_policy
 from efficientnetv2_tf.training.preview import draw_preview
 from efficientnetv2_tf.training.progress import ProgressDisplay
@@ -65,6 +67,7 @@ def train(config, run_folder=None, *, console=None):
         ClusterError: the workers did not find each other, or one was lost.
         NonFiniteError: the loss or a gradient is not finite; the last good checkpoint is kept.
         CheckpointError: a checkpoint cannot be written or read.
+        Interrupted: a `KeyboardInterrupt`, after SIGTERM or Ctrl-C; where it stands is saved.
     """
     began = time.monotonic()
     strategy = make_strategy(config.runtime, _fingerprint(config))
@@ -82,15 +85,12 @@ def _train(config, run_folder, strategy, console, began):
         task = make_task(config, console)
         folder = RunFolder(pathlib.Path(run_folder)) if run_folder else new_run_folder(task.config)
         if is_chief(strategy):
-            folder.claim(task.config)
+            for change in folder.claim(task.config):
+                console.print(f"Going on with a changed configuration: {change}", markup=False)
             task = task.writing_bad_images(folder.bad_images, console.print)
         else:
             task = task.writing_bad_images(None, logging.warning)
-    console.print(
-        f"Writing to {folder.path}. Should it be interrupted: --mode=train --hparams={folder.config} "
-        f"--model_dir={folder.path} goes on.",
-        soft_wrap=True,
-    )
+    console.print(f"Writing to {folder.path}. Should it be interrupted: {folder.how_to_go_on}", soft_wrap=True)
     console.print(describe(strategy))
     keras.utils.set_random_seed(task.config.runtime.seed)
     controls = StageControls(task.plan[0])
@@ -208,7 +208,7 @@ def _telling_of(bad_images):
 
 def _fit(classifier, task, strategy, controls, checkpoints, position, folder, console):
     """One `fit` for the whole training."""
-    epoch, batch = position
+    epoch, batch = next_step(position, task)
     controls.first_batch.assign(batch)
     train_config, rollbacks = task.config.train, int(checkpoints.rollbacks.numpy())
     progress = ProgressiveLearning(task.plan, controls)
@@ -221,26 +221,42 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, co
         epochs=task.epochs,
         first_batch=batch,
     )
-    # In this order: the stage's values first, then what may stop the training, then what writes.
-    steps = [
+    signals = StopSignals(console.print)
+    checkpointing = callbacks.Checkpointing(
+        checkpoints, train_config.checkpoint_every_steps, train_config.checkpoint_every_minutes, batch
+    )
+    stop = StopWhenTold(signals, checkpointing, num_workers(strategy), folder.how_to_go_on)
+    guard = NonFiniteGuard(
+        train_config.on_nonfinite,
         progress,
-        NonFiniteGuard(
-            train_config.on_nonfinite,
-            progress,
-            lambda *position: _find_cause(classifier, task, strategy, rollbacks, *position),
-            console.print,
-            batch,
+        lambda *where: _find_cause(classifier, task, strategy, rollbacks, *where),
+        console.print,
+        batch,
+    )
+    due = evaluation_is_due(position, task, folder, strategy)
+    # A checkpoint comes before the evaluation, which then may be interrupted.
+    after_epoch = [
+        callbacks.Evaluation(
+            _eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, (display, stop)
         ),
-        callbacks.Evaluation(_eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, display),
-        *([callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch)] if is_chief(strategy) else []),
-        callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
-        display,
+        *([callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch - due)] if is_chief(strategy) else []),
+        *([BestCheckpoint(checkpoints)] if is_chief(strategy) else []),
     ]
-    with contextlib.closing(display):
+    with contextlib.closing(display), signals:
+        if due:
+            finish_epoch(classifier, epoch - 1, [progress, *after_epoch])
         for first, end, number in segments(task, epoch, batch):
             # With their number known, Keras never asks for a batch more than there are.
             batches = distribute(strategy, lambda shard: task.train_batches(controls, shard, rollbacks), number)
-            classifier.fit(batches, epochs=end, initial_epoch=first, callbacks=steps, verbose=0, shuffle=False)
+            classifier.fit(
+                batches,
+                epochs=end,
+                initial_epoch=first,
+                # In this order: the stage's values first, then what may stop the training, then what writes.
+                callbacks=[progress, guard, checkpointing, stop, *after_epoch, display],
+                verbose=0,
+                shuffle=False,
+            )
 
 
 def _find_cause(classifier, task, strategy, rollbacks, epoch, batch):
@@ -296,6 +312,7 @@ def _write_results(classifier, task, folder, console, began, results):
         "test_loss": averaged["loss"],
         "test_accuracy_raw": raw["accuracy"],
         "test_loss_raw": raw["loss"],
+        "best": read_best(folder.checkpoints),
         "training_seconds": round(sum(row["seconds"] for row in rows), 1),
         "seconds": round(time.monotonic() - began, 1),
         "keras": keras.__version__,

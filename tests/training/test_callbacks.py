@@ -80,15 +80,23 @@ class FakeCheckpoints:
 @pytest.mark.parametrize(
     "every, offset, expected",
     [
-        (0, 0, [(1, 0), (2, 0)]),
-        (2, 0, [(0, 2), (1, 0), (1, 1), (1, 3), (2, 0)]),
-        (1, 5, [(0, 6), (0, 7), (0, 8), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]),
+        (0, 0, [(0, 3), (1, 3)]),
+        (2, 0, [(0, 2), (0, 3), (1, 2), (1, 3)]),
+        (1, 5, [(0, 6), (0, 7), (0, 8), (1, 1), (1, 2), (1, 3)]),
     ],
 )
 def test_positions_of_checkpoints(make_linear, feature_batches, every, offset, expected):
     checkpoints = FakeCheckpoints()
-    fit(make_linear(), feature_batches, [callbacks.Checkpointing(checkpoints, every, offset)], 2)
+    fit(make_linear(), feature_batches, [callbacks.Checkpointing(checkpoints, every, first_batch=offset)], 2)
     assert checkpoints.saved == expected
+
+
+def test_minutes_between_checkpoints(make_linear, feature_batches, monkeypatch):
+    now = iter(range(0, 1000, 40))  # seconds
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: next(now))
+    checkpoints = FakeCheckpoints()
+    fit(make_linear(), feature_batches, [callbacks.Checkpointing(checkpoints, every_minutes=1)], 2)
+    assert checkpoints.saved == [(0, 2), (0, 3), (1, 2), (1, 3)]
 
 
 # --- the log ---
