@@ -1,6 +1,7 @@
 """On which devices a training runs: `tf.distribute`'s strategies, and what our trainer asks of them."""
 
 import contextlib
+import functools
 import os
 
 import keras
@@ -229,13 +230,20 @@ def agree(strategy, number):
     if num_workers(strategy) == 1:
         return True
 
+    count, total, squares = (float(x) for x in _sums_of_powers(strategy)(tf.constant(number, tf.float64)))
+    return count * squares == total * total
+
+
+@functools.lru_cache(maxsize=1)
+def _sums_of_powers(strategy):
+    """From a number of each replica to the sums of their powers 0, 1 and 2."""
+
     @tf.function
     def sums(mine):
         powers = strategy.run(lambda x: [tf.ones_like(x), x, x * x], (mine,))
         return [strategy.reduce("SUM", power, axis=None) for power in powers]
 
-    count, total, squares = (float(x) for x in sums(tf.constant(number, tf.float64)))
-    return count * squares == total * total
+    return sums
 
 
 @contextlib.contextmanager
