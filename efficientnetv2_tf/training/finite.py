@@ -68,7 +68,11 @@ class FiniteSteps:
             finite |= scale > 1.0
         finite &= tf.math.is_finite(loss)
 
-        # Outside of the replicas, because TensorFlow allows them no condition in which they exchange anything.
+        if context.num_replicas_in_sync == 1 or isinstance(context.strategy, tf.distribute.TPUStrategy):
+            tf.cond(finite, lambda: _done(update(gradients)), lambda: _done(self._put_back(loss)))
+            return
+
+        # Outside of the replicas' threads, which cannot wait for each other within a condition.
         def choose(strategy, finite, loss, gradients):
             for_each = strategy.extended.call_for_each_replica
             return tf.cond(
