@@ -25,7 +25,7 @@ class Watched(callbacks.Checkpointing):
 
 callbacks.Checkpointing = Watched
 overrides = (
-    "data.batch_size=8,data.eval_batch_size=90,data.augment=none,progressive.image_size=[32,32],train.epochs=12,"
+    "data.batch_size=4,data.eval_batch_size=90,data.augment=none,progressive.image_size=[32,32],train.epochs=6,"
     "model.blocks=[r1_k3_s2_e1_i16_o16_c1,r1_k3_s2_e4_i16_o24_se0.25]"
 )
 trainer.train(load_config("testing", overrides), sys.argv[1], console=rich.console.Console(file=io.StringIO()))
