@@ -24,9 +24,10 @@ class Watched(callbacks.Checkpointing):
             self.seen.append(used())
 
 callbacks.Checkpointing = Watched
+# 180 steps an epoch, so that all that an epoch's end leaves in memory is there at step 200.
 overrides = (
-    "data.batch_size=4,data.eval_batch_size=90,data.augment=none,progressive.image_size=[32,32],train.epochs=6,"
-    "model.blocks=[r1_k3_s2_e1_i16_o16_c1,r1_k3_s2_e4_i16_o24_se0.25]"
+    "data.train_split=train[:720],data.batch_size=4,data.eval_batch_size=90,data.augment=none,train.epochs=12,"
+    "progressive.image_size=[32,32],model.blocks=[r1_k3_s2_e1_i16_o16_c1,r1_k3_s2_e4_i16_o24_se0.25]"
 )
 trainer.train(load_config("testing", overrides), sys.argv[1], console=rich.console.Console(file=io.StringIO()))
 print(json.dumps([*Watched.seen, used()]))
@@ -40,4 +41,4 @@ def test_two_thousand_steps_leave_memory_and_files_as_they_were(run_python, tmp_
     assert len(seen) == 11
     (first, files), *others = seen[:-1]
     assert all(memory < 1.05 * first for memory, _ in others), seen
-    assert max(number for _, number in others) <= files, seen
+    assert all(number <= files for _, number in others), seen
