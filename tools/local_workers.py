@@ -3,12 +3,13 @@
 python tools/local_workers.py --workers=2 --mode=train --hparams=testing --model_dir=/tmp/workers
 
 Every flag but --workers goes to tools/main.py. The first worker, the chief, prints; what the others write to their
-error stream comes with their number. When one fails, the others are ended.
+error stream comes with their number. When one fails, or this process is told to stop, the others are told to stop.
 """
 
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ def main(arguments):
     """Runs the workers; the first exit status that is not 0, or 0."""
     number, rest = _number(arguments)
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(number)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     workers = [_start(index, addresses, rest) for index in range(number)]
     try:
         while True:
@@ -33,8 +35,7 @@ def main(arguments):
     except KeyboardInterrupt:
         return 130
     finally:
-        for worker in workers:
-            _end(worker)
+        _end(workers)
 
 
 def _number(arguments):
@@ -72,15 +73,18 @@ def _relay(index, lines):
         print(f"[worker {index}] {line}", end="", file=sys.stderr, flush=True)
 
 
-def _end(worker, patience=5):
-    """Kills a worker that is still there; TensorFlow may not listen to SIGTERM."""
-    if worker.poll() is None:
-        worker.terminate()
-    try:
-        worker.wait(patience)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        worker.wait()
+def _end(workers, patience=20):
+    """Tells the workers that are still there to stop, and kills those that do not; TensorFlow may not listen."""
+    for worker in workers:
+        if worker.poll() is None:
+            worker.terminate()
+    deadline = time.monotonic() + patience
+    for worker in workers:
+        try:
+            worker.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
 
 
 if __name__ == "__main__":

@@ -130,8 +130,9 @@ def main(argv):
             print(f"ignored: --{name} ({why})", file=sys.stderr)
     try:
         _MODES[FLAGS.mode]()
-    except KeyboardInterrupt:
-        _fail("Interrupted.", code=130)
+    except KeyboardInterrupt as error:
+        print(str(error) or "Interrupted.", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 130))
     except _expected_errors() as error:
         hint = " Choose a --model_dir that can be written to, or free some space." if isinstance(error, OSError) else ""
         _fail(f"{error}{hint}")
@@ -391,10 +392,10 @@ def _expected_errors():
 
     errors = [ConfigError, ClusterError, DataError, WeightsError, OSError]
     if "tensorflow" in sys.modules:
-        from efficientnetv2_tf.training.callbacks import NonFiniteLossError
         from efficientnetv2_tf.training.checkpoint import CheckpointError
+        from efficientnetv2_tf.training.nonfinite import NonFiniteError
 
-        errors += [NonFiniteLossError, CheckpointError]
+        errors += [NonFiniteError, CheckpointError]
     if client := sys.modules.get("efficientnetv2_tf.deploy.client"):
         errors.append(client.ServingError)
     return tuple(errors)
@@ -417,9 +418,9 @@ _MODES = {
 }
 
 
-def _fail(message, code=1):
+def _fail(message):
     print(f"Error: {message}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def eval_dataset(source, config, *, image_size, batch_size, style, shard=None, b
     split = source.eval
     bad_images = bad_images or _bad_images(config)
 
-    def prepare(_, item, label):
+    def prepare(key, item, label):
         image = decode.preprocess_eval(split.read(item), image_size, style, crop=config.crop != "none")
         image.set_shape([image_size, image_size, 3])
         return image, _label(label, source)

@@ -36,12 +36,14 @@ class GradientAccumulation:
         """The function from an iterator of batches to the metrics, which Keras calls for each step.
 
         Args:
-            model: has `distribute_strategy`, `part_gradients(data)` of a part of the batch, for the mean over the
-                part, and `update(gradients)`, which gives the metrics. Both are called for each replica.
+            model: has `distribute_strategy`, `finite`, which is told when a step begins, `part_gradients(data)` of a
+                part of the batch, for the mean over the part, and `update(gradients)`, which gives the metrics. All
+                are called for each replica.
         """
         strategy = model.distribute_strategy
 
         def reset():
+            model.finite.begin()
             for total in self._sums:
                 total.assign(tf.zeros_like(total))
 

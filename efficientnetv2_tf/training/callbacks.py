@@ -1,45 +1,13 @@
-"""What happens around the training steps: evaluation, checkpoints, logs, the guard against lost trainings."""
+"""What happens around the training steps: evaluation, checkpoints, logs."""
 
 import contextlib
 import csv
-import math
 import time
 
 import keras
 import tensorflow as tf
 
 from efficientnetv2_tf.files import replacing
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or no number; the message says where."""
-
-
-class NonFiniteGuard(keras.callbacks.Callback):
-    """Stops a training whose loss is not finite, before a checkpoint of it is written.
-
-    Args:
-        progress: the `ProgressiveLearning` callback, which knows the stage.
-    """
-
-    def __init__(self, progress):
-        super().__init__()
-        self._progress = progress
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            optimizer = self.model.optimizer
-            step = int(optimizer.iterations.numpy())
-            raise NonFiniteLossError(
-                f"The loss is {logs['loss']} in stage {self._progress.stage.index + 1}, epoch {self._epoch + 1}, at "
-                f"training step {step}, with learning rate {float(optimizer.learning_rate):.3g}. "
-                "The checkpoints before it are kept. Try a lower train.lr_per_256_images, a longer "
-                "train.lr_warmup_epochs or train.gradient_clip=1."
-            )
 
 
 class Evaluation(keras.callbacks.Callback):
@@ -49,62 +17,76 @@ class Evaluation(keras.callbacks.Callback):
         dataset: evaluation batches.
         every_epochs: at least 1.
         epochs: of the whole training.
-        display: a callback that is told of the evaluation's batches, or None.
+        watchers: callbacks that are told of the evaluation's batches.
     """
 
-    def __init__(self, dataset, every_epochs, epochs, display=None):
+    def __init__(self, dataset, every_epochs, epochs, watchers=()):
         super().__init__()
-        self._display = display
+        self._watchers = watchers
         self._dataset = dataset
         self._every = every_epochs
         self._epochs = epochs
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every == 0 or epoch + 1 == self._epochs:
-            results = evaluate_averaged(self.model, self._dataset, self._display)
+            results = evaluate_averaged(self.model, self._dataset, self._watchers)
             logs.update({f"val_{name}": value for name, value in results.items()})
 
 
-def evaluate_averaged(classifier, dataset, display=None):
+def evaluate_averaged(classifier, dataset, watchers=()):
     """Loss and accuracy of the averaged weights, or of the raw ones where there is no average.
 
     Args:
         classifier: a compiled `Classifier`; it has its raw weights again afterwards.
         dataset: evaluation batches.
-        display: a callback that is told of the batches, or None.
+        watchers: callbacks that are told of the batches.
     """
     average = classifier.average.applied() if classifier.average else contextlib.nullcontext()
     with average:
-        callbacks = [display] if display else None
-        return classifier.evaluate(dataset, verbose=0, return_dict=True, callbacks=callbacks)
+        return classifier.evaluate(dataset, verbose=0, return_dict=True, callbacks=list(watchers))
 
 
 class Checkpointing(keras.callbacks.Callback):
-    """Saves each epoch and, if wanted, every so many steps.
+    """Saves each epoch, before its evaluation, and, if wanted, every so many steps or minutes since the last time.
 
     Args:
         checkpoints: a `Checkpoints`.
-        every_steps: 0 is only at the end of an epoch.
+        every_steps: 0 is off.
+        every_minutes: 0 is off.
         first_batch: batches of the first epoch that a restart leaves out.
     """
 
-    def __init__(self, checkpoints, every_steps, first_batch=0):
+    def __init__(self, checkpoints, every_steps=0, every_minutes=0.0, first_batch=0):
         super().__init__()
         self._checkpoints = checkpoints
-        self._every = every_steps
+        self._every_steps = every_steps
+        self._every_seconds = 60 * every_minutes
         self._offset = first_batch
-        self._epoch = 0
+        self._epoch = self._batch = self._steps = 0
+
+    def on_train_begin(self, logs=None):
+        self._saved_at = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
+        self._batch = self._offset
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._every and int(self.model.optimizer.iterations.numpy()) % self._every == 0:
-            self._checkpoints.save(self._epoch, self._offset + batch + 1)
+        self._batch = self._offset + batch + 1
+        self._steps += 1
+        due = self._every_seconds and time.monotonic() - self._saved_at >= self._every_seconds
+        if due or self._steps == self._every_steps:
+            self.save_now()
 
     def on_epoch_end(self, epoch, logs=None):
         self._offset = 0
-        self._checkpoints.save(epoch + 1)
+        self.save_now()
+
+    def save_now(self):
+        """Saves where the training stands, unless that was the last thing it did."""
+        if self._steps:
+            self._checkpoints.save(self._epoch, self._batch)
+            self._saved_at, self._steps = time.monotonic(), 0
 
 
 class MetricsLog(keras.callbacks.Callback):

@@ -38,11 +38,24 @@ class Checkpoints:
         self._writes = writes
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         self.batch = tf.Variable(0, dtype=tf.int64, trainable=False, name="batch")
+        self.rollbacks = tf.Variable(0, dtype=tf.int64, trainable=False, name="rollbacks")
         self._state = _state(classifier)
-        self._checkpoint = tf.train.Checkpoint(**self._state, epoch=self.epoch, batch=self.batch)
+        self._checkpoint = tf.train.Checkpoint(
+            **self._state, epoch=self.epoch, batch=self.batch, rollbacks=self.rollbacks
+        )
         if writes:
+            self._remove_unfinished()
             _mend_list(self.folder)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=keep)
+        self._keep = keep
+        self._manager = self._new_manager()
+
+    def _new_manager(self):
+        return tf.train.CheckpointManager(self._checkpoint, str(self.folder), max_to_keep=self._keep)
+
+    @property
+    def newest(self):
+        """Path prefix of the newest checkpoint, or None."""
+        return self._manager.latest_checkpoint
 
     def save(self, epoch, batch=0):
         """Saves a position, by the first step that is still to be done.
@@ -55,31 +68,45 @@ class Checkpoints:
             The checkpoint's path prefix; None where another worker writes it.
 
         Raises:
-            CheckpointError: it could not be written, or the weights are not finite; older checkpoints are still
-                there.
+            CheckpointError: it could not be written, the folder is gone, or the weights are not finite; older
+                checkpoints are still there.
         """
         if not self._writes:
             return None
+        self._refuse_vanished()
         self._refuse_non_finite()
         self.epoch.assign(epoch)
         self.batch.assign(batch)
         try:
             return self._manager.save()
         except (OSError, tf.errors.OpError) as error:
-            older = self._manager.latest_checkpoint
-            for unfinished in self.folder.glob("*_temp"):  # frees what the failed save has already taken
-                shutil.rmtree(unfinished, ignore_errors=True)
+            older = self.newest
+            self._remove_unfinished()
             raise CheckpointError(
                 f"Could not write a checkpoint into {self.folder}: {_reason(error)}. Is the disk full or read-only? "
                 + (f"The newest one is {older}; a restart goes on from it." if older else "There is no older one.")
             ) from error
+
+    def _remove_unfinished(self):
+        """Frees what a save that failed, or was killed, has taken."""
+        for unfinished in self.folder.glob("*_temp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _refuse_vanished(self):
+        """TensorFlow would make the folders again, such as on the disk below a mount that is gone."""
+        expected = self.folder if self.newest else self.folder.parent
+        if not expected.exists():
+            raise CheckpointError(
+                f"{expected} is no longer there, so nothing was saved. Was it moved, deleted or unmounted? With it "
+                "back in its place, the same command goes on from the newest checkpoint in it."
+            )
 
     def _refuse_non_finite(self):
         for name, weight in self._state["network"].items():
             if not bool(tf.reduce_all(tf.math.is_finite(weight))):
                 raise CheckpointError(
                     f"{name} is no longer finite, so nothing was saved. The newest checkpoint is "
-                    f"{self._manager.latest_checkpoint}. Try a lower learning rate or train.gradient_clip=1."
+                    f"{self.newest}. Try a lower learning rate or train.gradient_clip=1."
                 )
 
     def restore(self):
@@ -91,6 +118,8 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and none is intact or fits the network.
         """
+        if not self._writes:
+            self._manager = self._new_manager()  # the chief has written since
         candidates = list(reversed(self._manager.checkpoints))
         for path in candidates:
             damage = find_damage(path)

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from efficientnetv2_tf.training.finite import FiniteSteps
 from efficientnetv2_tf.training.optimizers import is_kernel
 from efficientnetv2_tf.training.rematerialize import rematerialize_blocks
 from efficientnetv2_tf.training.strategy import DistributedModel
@@ -10,6 +11,8 @@ from efficientnetv2_tf.training.strategy import DistributedModel
 
 class Classifier(DistributedModel):
     """Trains and evaluates a network that gives logits.
+
+    A training step whose loss or gradient is not finite changes nothing but `finite.skipped`.
 
     Args:
         network: the `EfficientNet`, or any Keras model from images to logits.
@@ -43,6 +46,7 @@ class Classifier(DistributedModel):
         self._train_call = (rematerialize_blocks(network) if rematerialize else network).__call__
         self.loss_metric = keras.metrics.Mean("loss")
         self.accuracy_metric = keras.metrics.Mean("accuracy")
+        self.finite = FiniteSteps(network, self.metrics)
         self.built = True
 
     @property
@@ -71,6 +75,7 @@ class Classifier(DistributedModel):
             return self._train_step(*data)
 
     def _train_step(self, images, labels):
+        self.finite.begin()
         return self.update(self.part_gradients((images, labels)))
 
     def part_gradients(self, data):
@@ -83,18 +88,19 @@ class Classifier(DistributedModel):
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
             logits = self._train_call(images, training=True)
-            losses = self._cross_entropy(self._smoothed(labels), logits)
+            losses = self.training_losses(labels, logits)
             objective = tf.reduce_mean(losses)
             if self.l2:
                 objective += self.l2 * tf.add_n([tf.nn.l2_loss(v.value) for v in variables if is_kernel(v)])
             # Each replica sees its share of the global batch, and the optimizer adds their gradients up.
             objective /= self.distribute_strategy.num_replicas_in_sync
             objective = self.optimizer.scale_loss(objective)
+        self.finite.note(losses if self.accumulation is None else losses / self.accumulation.steps)
         self._update_metrics(labels, logits, losses)
         return tape.gradient(objective, [v.value for v in variables])
 
     def update(self, gradients):
-        """One step of the optimizer and of the average.
+        """One step of the optimizer and of the average, if the step was finite.
 
         Args:
             gradients: of the trainable variables.
@@ -102,7 +108,7 @@ class Classifier(DistributedModel):
         Returns:
             The metrics, as a dictionary.
         """
-        self._update(gradients)
+        self.finite.end(gradients, self._update, self.optimizer)
         return self._results()
 
     def _update(self, gradients):
@@ -116,6 +122,10 @@ class Classifier(DistributedModel):
         logits = self.network(images, training=False)
         self._update_metrics(labels, logits, self._cross_entropy(labels, logits), *weights)
         return self._results()
+
+    def training_losses(self, labels, logits):
+        """Loss of each example in training, float32 [batch]."""
+        return self._cross_entropy(self._smoothed(labels), logits)
 
     def _smoothed(self, labels):
         """Labels pulled towards uniform: 1/classes for softmax, 1/2 for sigmoid."""

@@ -200,8 +200,11 @@ class TrainConfig(_Frozen):
     # what to start from: imagenet, imagenet21k, imagenet21k-ft1k (downloaded once), or a file that load_weights reads
     init_weights: str | None = None
     eval_every_epochs: Count = 1
-    checkpoint_every_steps: CountOrOff = 0  # 0: only at the end of each epoch
-    keep_checkpoints: Count = 3
+    checkpoint_every_steps: CountOrOff = 0  # since the last one; 0: off. There is one at the end of each epoch
+    checkpoint_every_minutes: Amount = 0.0  # since the last one; 0: off
+    keep_checkpoints: Count = 3  # the newest; the best one is kept besides
+    # a loss or gradient that is infinite or no number: end the run, leave the step out, or go back to a checkpoint
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
 
 
 class RuntimeConfig(_Frozen):

@@ -25,13 +25,13 @@ def draw_training(rows, path, title):
         title: above the picture.
     """
     pyplot = _pyplot()
-    epochs = [row["epoch"] for row in rows]
     figure, axes = pyplot.subplots(
         3, 1, sharex=True, figsize=(8, 8), height_ratios=(3, 3, 2), layout="constrained"
     )
     for axis, name, better in ((axes[0], "loss", "lower right"), (axes[1], "accuracy", "lower right")):
         tested = [(row["epoch"], row[f"val_{name}"]) for row in rows if f"val_{name}" in row]
-        axis.plot(epochs, [row[name] for row in rows], "o-", color="tab:blue", markersize=3, label="training")
+        trained = [(row["epoch"], row[name]) for row in rows if name in row]  # not where a restart only evaluated
+        axis.plot(*zip(*trained, strict=True), "o-", color="tab:blue", markersize=3, label="training")
         if tested:  # not every epoch is evaluated
             label = "test, averaged weights"
             axis.plot(*zip(*tested, strict=True), "s--", color="tab:orange", markersize=5, label=label)

@@ -11,6 +11,21 @@ from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.training.hparams import ConfigError, diff
 from efficientnetv2_tf.training.recipes import load_config, to_yaml
 
+# What a training may be gone on with in another way: how long and how fast, how it is watched and saved, and what it
+# runs on. Everything else says what is trained on what, which checkpoints do not survive.
+MAY_CHANGE = frozenset(
+    (
+        "train.epochs", "train.min_steps", "train.lr_per_256_images", "train.lr_min_per_256_images",
+        "train.gradient_clip", "train.on_nonfinite", "train.eval_every_epochs", "train.checkpoint_every_steps",
+        "train.checkpoint_every_minutes", "train.keep_checkpoints", "train.rematerialize", "data.eval_batch_size",
+        "data.eval_image_size",
+        "data.data_dir", "data.cache", "data.cache_dir", "data.on_bad_image", "data.bad_image_limit",
+        "runtime.strategy", "runtime.logical_cpus", "runtime.tpu", "runtime.cluster_timeout",
+        "runtime.kubernetes_selector", "runtime.kubernetes_workers", "runtime.onednn",
+        "runtime.profile_steps",
+    )
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -28,8 +43,13 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def how_to_go_on(self):
+        """A sentence with the command that goes on with an interrupted training."""
+        return f"--mode=train --hparams={self.config} --model_dir={self.path} goes on."
+
+    @property
     def checkpoints(self):
-        """Folder of the checkpoints, the newest few."""
+        """Folder of the checkpoints, the newest few and the best."""
         return self.path / "checkpoints"
 
     @property
@@ -73,29 +93,43 @@ class RunFolder:
         return self.path / "augmentation.png"
 
     def claim(self, config):
-        """Makes the folder for a configuration, or checks that it was made for the same.
+        """Makes the folder for a configuration, or checks that it was made for one that can be gone on with.
+
+        Where something of `MAY_CHANGE` differs, config.yaml has the new values from now on, and says above them what
+        changed.
 
         Args:
             config: a resolved `Config`.
 
+        Returns:
+            What changed, such as ["train.epochs: 20 -> 30"].
+
         Raises:
-            ConfigError: the folder holds a training with another configuration, or somebody's files of the same
-                names; nothing is changed.
+            ConfigError: the folder holds a training with a configuration that differs in anything else, or somebody's
+                files of the same names; nothing is changed.
             OSError: the folder cannot be written to.
         """
-        if self.config.exists():
-            differences = diff(load_config(str(self.config)), config)
-            if differences:
-                raise ConfigError(
-                    f"{self.path} holds a training with another configuration (there -> here):\n  "
-                    + "\n  ".join(differences)
-                    + "\nGo on with the same configuration (--hparams=" + str(self.config) + "), or choose another "
-                    "--model_dir."
-                )
-        else:
+        if not self.config.exists():
             self._refuse_to_overwrite()
-            with replacing(self.config) as temporary:
-                temporary.write_text(to_yaml(config), encoding="utf-8")
+            self._write_config(config)
+            return []
+        differences = diff(load_config(str(self.config)), config)
+        if refused := [line for line in differences if line.partition(":")[0] not in MAY_CHANGE]:
+            raise ConfigError(
+                f"{self.path} holds a training with another configuration (there -> here):\n  "
+                + "\n  ".join(refused)
+                + "\nThis decides what is trained, and cannot change on the way. Go on with the same configuration "
+                f"(--hparams={self.config}), or choose another --model_dir."
+            )
+        if differences:
+            before = [line for line in self.config.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._write_config(config, [*before, *(f"# Changed {now}: {line}" for line in differences)])
+        return differences
+
+    def _write_config(self, config, comments=()):
+        with replacing(self.config) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in comments) + to_yaml(config), encoding="utf-8")
 
     def _refuse_to_overwrite(self):
         ours = (

@@ -1,6 +1,7 @@
 """On which devices a training runs: `tf.distribute`'s strategies, and what our trainer asks of them."""
 
 import contextlib
+import functools
 import os
 
 import keras
@@ -113,6 +114,12 @@ def is_chief(strategy):
     return num_workers(strategy) == 1 or strategy.cluster_resolver.task_id == 0
 
 
+def input_shard(strategy):
+    """(index, number) of this process' input pipeline among those of all workers."""
+    workers = num_workers(strategy)
+    return (strategy.cluster_resolver.task_id if workers > 1 else 0), workers
+
+
 def describe(strategy, doing="Training"):
     """What the training, or another work, runs on, as a sentence."""
     replicas, workers = strategy.num_replicas_in_sync, num_workers(strategy)
@@ -223,13 +230,20 @@ def agree(strategy, number):
     if num_workers(strategy) == 1:
         return True
 
+    count, total, squares = (float(x) for x in _sums_of_powers(strategy)(tf.constant(number, tf.float64)))
+    return count * squares == total * total
+
+
+@functools.lru_cache(maxsize=1)
+def _sums_of_powers(strategy):
+    """From a number of each replica to the sums of their powers 0, 1 and 2."""
+
     @tf.function
     def sums(mine):
         powers = strategy.run(lambda x: [tf.ones_like(x), x, x * x], (mine,))
         return [strategy.reduce("SUM", power, axis=None) for power in powers]
 
-    count, total, squares = (float(x) for x in sums(tf.constant(number, tf.float64)))
-    return count * squares == total * total
+    return sums
 
 
 @contextlib.contextmanager

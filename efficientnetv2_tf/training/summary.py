@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 import efficientnetv2_tf
+from efficientnetv2_tf.training.best_checkpoint import read_best
 from efficientnetv2_tf.training.callbacks import read_metrics
 from efficientnetv2_tf.training.hparams import flat
 from efficientnetv2_tf.training.process_memory import peak_device_memory, peak_memory
@@ -91,6 +92,7 @@ class RunSummary:
         self._values.update(
             bad_images={split: len(self._task.bad_images.known(split)) for split in ("train", "eval")},
             **_of_epochs(rows),
+            best_checkpoint=read_best(self._folder.checkpoints),
             seconds=round(self._seconds + time.monotonic() - self._began, 1),
             peak_memory=_larger(self._values.get("peak_memory"), peak_memory()),
             peak_device_memory=_larger(self._values.get("peak_device_memory"), peak_device_memory()),

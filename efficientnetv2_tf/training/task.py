@@ -8,6 +8,8 @@ from efficientnetv2_tf.data.sources import open_source
 from efficientnetv2_tf.training.hparams import ConfigError, resolve
 from efficientnetv2_tf.training.plan import make_plan, plan_table, steps_per_epoch, total_epochs
 
+_ROLLBACK_STEP = 1_000_003  # between the seeds before and after going back to a checkpoint
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -29,12 +31,13 @@ class Task:
     plan: tuple
     bad_images: BadImages
 
-    def train_batches(self, controls, shard=(0, 1), **changes):
+    def train_batches(self, controls, shard=(0, 1), rollbacks=0, **changes):
         """The training batches, see `train_dataset`.
 
         Args:
             controls: `StageControls`.
             shard: (index, number) of the input pipelines.
+            rollbacks: how often the training went back to a checkpoint; each time the batches are other ones.
             **changes: fields of data to replace.
         """
         data = self.config.data.model_copy(update=changes)
@@ -43,7 +46,7 @@ class Task:
             data,
             controls,
             style=data.preprocessing,
-            seed=self.config.runtime.seed,
+            seed=self.config.runtime.seed + rollbacks * _ROLLBACK_STEP,
             shard=shard,
             bad_images=self.bad_images,
         )

@@ -11,28 +11,33 @@ from rich.console import Console
 
 from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
+from efficientnetv2_tf.progressive.stages import stage_at
 from efficientnetv2_tf.training import callbacks
+from efficientnetv2_tf.training.best_checkpoint import BestCheckpoint
 from efficientnetv2_tf.training.building import build_classifier
 from efficientnetv2_tf.training.checkpoint import Checkpoints
+from efficientnetv2_tf.training.diagnosis import find_cause
 from efficientnetv2_tf.training.evaluation import eval_batches
 from efficientnetv2_tf.training.hparams import ConfigError
+from efficientnetv2_tf.training.interruption import StopSignals, StopWhenTold
+from efficientnetv2_tf.training.nonfinite import NonFiniteGuard, fit_with_rollbacks
 from efficientnetv2_tf.training.plan import relative_costs
+from efficientnetv2_tf.training.position import evaluation_is_due, finish_epoch, next_step, resume, segments
 from efficientnetv2_tf.training.preview import draw_preview
 from efficientnetv2_tf.training.profiler import ProfileSteps
 from efficientnetv2_tf.training.progress import ProgressDisplay
 from efficientnetv2_tf.training.results import write_results
 from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder
 from efficientnetv2_tf.training.strategy import (
-    agree,
     check_batch,
     chief_first,
     describe,
     distribute,
     explaining_lost_workers,
+    input_shard,
     is_chief,
     make_strategy,
     num_workers,
-    spread_seeds,
 )
 from efficientnetv2_tf.training.summary import RunSummary
 from efficientnetv2_tf.training.task import make_task
@@ -56,8 +61,9 @@ def train(config, run_folder=None, *, console=None):
         ConfigError: the configuration does not fit the data or the folder.
         DataError: the data set is not to be had.
         ClusterError: the workers did not find each other, or one was lost.
-        NonFiniteLossError: the loss is infinite or no number; the last good checkpoint is kept.
+        NonFiniteError: the loss or a gradient is not finite; the last good checkpoint is kept.
         CheckpointError: a checkpoint cannot be written or read.
+        Interrupted: a `KeyboardInterrupt`, after SIGTERM or Ctrl-C; where it stands is saved.
     """
     began = time.monotonic()
     strategy = make_strategy(config.runtime, _fingerprint(config))
@@ -76,15 +82,12 @@ def _train(config, run_folder, strategy, console, began):
         task = make_task(config, console)
         folder = RunFolder(pathlib.Path(run_folder)) if run_folder else new_run_folder(task.config)
         if is_chief(strategy):
-            folder.claim(task.config)
+            for change in folder.claim(task.config):
+                console.print(f"Going on with a changed configuration: {change}", markup=False)
             task = task.writing_bad_images(folder.bad_images, console.print)
         else:
             task = task.writing_bad_images(None, logging.warning)
-    console.print(
-        f"Writing to {folder.path}. Should it be interrupted: --mode=train --hparams={folder.config} "
-        f"--model_dir={folder.path} goes on.",
-        soft_wrap=True,
-    )
+    console.print(f"Writing to {folder.path}. Should it be interrupted: {folder.how_to_go_on}", soft_wrap=True)
     if not is_chief(strategy):
         return _run(task, folder, strategy, None, console)
     with RunSummary(folder, task, strategy, began).recording() as summary:
@@ -103,14 +106,20 @@ def _run(task, folder, strategy, summary, console):
         checkpoints = Checkpoints(
             folder.checkpoints, classifier, task.config.train.keep_checkpoints, writes=is_chief(strategy)
         )
-    epoch, batch = _resume(checkpoints, task, strategy, console)
-    spread_seeds(strategy, classifier.seeds)
-    controls.first_batch.assign(batch)
+
+    def fit(position):
+        _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console)
+
     with task.bad_images.telling():
         if is_chief(strategy) and not folder.augmentation_picture.exists():
             draw_preview(task, folder.augmentation_picture)
-        if epoch < task.epochs:
-            _fit(classifier, task, strategy, controls, checkpoints, (epoch, batch), folder, summary, console)
+        fit_with_rollbacks(
+            fit,
+            lambda: resume(checkpoints, classifier, task, strategy, console),
+            checkpoints,
+            task.config.train.on_nonfinite,
+            console.print,
+        )
         _finish(classifier, task, strategy, folder, summary, console)
 
 
@@ -120,30 +129,11 @@ def _fingerprint(config):
     return hashlib.sha256(repr(config.model_copy(update={"data": data})).encode()).hexdigest()
 
 
-def _resume(checkpoints, task, strategy, console):
-    """(epoch, batch) of the first step to do."""
-    position = checkpoints.restore()
-    if not agree(strategy, position[0] * task.steps_per_epoch + position[1] + 1 if position else 0):
-        raise ConfigError(
-            f"The workers found different checkpoints in {checkpoints.folder}. --model_dir should be one folder that "
-            "all of them reach."
-        )
-    if position is None:
-        return 0, 0
-    epoch, batch = position
-    if batch >= task.steps_per_epoch:  # saved after the epoch's last step, and stopped before its end
-        position = epoch, batch = epoch + 1, 0
-    if epoch >= task.epochs:
-        console.print(f"All {task.epochs} epochs were trained before; evaluating and writing the results again.")
-    else:
-        console.print(f"Going on from a checkpoint at epoch {epoch + 1}, step {batch + 1} of {task.steps_per_epoch}.")
-    return position
-
-
 def _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console):
     """One `fit` for the whole training."""
-    epoch, batch = position
-    train_config = task.config.train
+    epoch, batch = next_step(position, task)
+    controls.first_batch.assign(batch)
+    train_config, rollbacks = task.config.train, int(checkpoints.rollbacks.numpy())
     progress = ProgressiveLearning(task.plan, controls)
     display = ProgressDisplay(
         console,
@@ -154,42 +144,66 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
         epochs=task.epochs,
         first_batch=batch,
     )
-    # In this order: the stage's values first, then what may stop the training, then what shows and writes.
-    steps = [
+    signals = StopSignals(console.print)
+    checkpointing = callbacks.Checkpointing(
+        checkpoints, train_config.checkpoint_every_steps, train_config.checkpoint_every_minutes, batch
+    )
+    stop = StopWhenTold(signals, checkpointing, num_workers(strategy), folder.how_to_go_on)
+    guard = NonFiniteGuard(
+        train_config.on_nonfinite,
         progress,
-        callbacks.NonFiniteGuard(progress),
-        callbacks.Evaluation(eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, display),
-        display,
-        *(_writing(task, folder, epoch, summary, console) if is_chief(strategy) else []),
-        callbacks.Checkpointing(checkpoints, train_config.checkpoint_every_steps, batch),
-    ]
-    with contextlib.closing(display):
-        for first, end, number in _segments(task, epoch, batch):
+        lambda *where: _find_cause(classifier, task, strategy, rollbacks, *where),
+        console.print,
+        batch,
+    )
+    evaluation = callbacks.Evaluation(
+        eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, (display, stop)
+    )
+    due = evaluation_is_due(position, task, folder, strategy)
+    writing = _writing(checkpoints, folder, epoch - due, summary) if is_chief(strategy) else []
+    with contextlib.closing(display), signals:
+        if due:
+            finish_epoch(classifier, epoch - 1, [progress, evaluation, *writing])
+        for first, end, number in segments(task, epoch, batch):
             # With their number known, Keras never asks for a batch more than there are.
-            batches = distribute(strategy, lambda shard: task.train_batches(controls, shard), number)
-            classifier.fit(batches, epochs=end, initial_epoch=first, callbacks=steps, verbose=0, shuffle=False)
+            batches = distribute(strategy, lambda shard: task.train_batches(controls, shard, rollbacks), number)
+            classifier.fit(
+                batches,
+                epochs=end,
+                initial_epoch=first,
+                # In this order: the stage's values first, then what may stop the training; a checkpoint comes before
+                # the evaluation, which may be interrupted; then what shows, and what writes it down.
+                callbacks=[
+                    progress, guard, checkpointing, stop, evaluation, display, *writing,
+                    *_profiling(task, folder, strategy, console),
+                ],
+                verbose=0,
+                shuffle=False,
+            )  # fmt: skip
 
 
-def _writing(task, folder, epoch, summary, console):
-    """The callbacks of the chief, which write what happens into the folder."""
-    profile = task.config.runtime.profile_steps
+def _writing(checkpoints, folder, epoch, summary):
+    """The callbacks of the chief, which write down how an epoch ended."""
     return [
         callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch),
+        BestCheckpoint(checkpoints),
         summary.callback(),
-        *([ProfileSteps(folder.tensorboard, profile, console.print)] if profile else []),
     ]
 
 
-def _segments(task, epoch, batch):
-    """(first epoch, end epoch, batches an epoch) of each `fit`: one, or two after a restart inside an epoch.
+def _profiling(task, folder, strategy, console):
+    steps = task.config.runtime.profile_steps
+    return [ProfileSteps(folder.tensorboard, steps, console.print)] if steps and is_chief(strategy) else []
 
-    Keras takes the number of batches of the first epoch for that of all.
-    """
-    whole = task.steps_per_epoch
-    if not batch:
-        return [(epoch, task.epochs, whole)]
-    rest = [(epoch + 1, task.epochs, whole)] if epoch + 1 < task.epochs else []
-    return [(epoch, epoch + 1, whole - batch), *rest]
+
+def _find_cause(classifier, task, strategy, rollbacks, epoch, batch):
+    """Why a step was not finite; its batch is made once more, as everything random in it follows from its position."""
+    controls = StageControls()
+    controls.assign(stage_at(task.plan, epoch), epoch)
+    controls.first_batch.assign(batch)
+    images, labels = next(iter(task.train_batches(controls, input_shard(strategy), rollbacks)))
+    parts = strategy.num_replicas_in_sync // num_workers(strategy) * task.config.train.accumulate_steps
+    return find_cause(classifier, images, labels, parts=parts)
 
 
 def _finish(classifier, task, strategy, folder, summary, console):

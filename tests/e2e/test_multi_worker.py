@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -84,6 +85,50 @@ def test_only_the_chief_writes_and_prints(folders):
     assert done.stderr == ""
     assert len(list((root / "two" / "tensorboard").iterdir())) == 1
     assert len(tf.train.get_checkpoint_state(str(root / "two" / "checkpoints")).all_model_checkpoint_paths) == 2
+
+
+def start_two(folder, death):
+    """Two workers of a training; DEATH of the second. [(exit code, output, error output)]."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
+    for server in servers:
+        server.close()
+    workers = []
+    for index in (0, 1):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
+        if index and death:
+            path = [str(pathlib.Path(__file__).parent / "death"), *filter(None, [os.environ.get("PYTHONPATH")])]
+            environment |= {"PYTHONPATH": os.pathsep.join(path), "DEATH": death}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        workers.append(subprocess.Popen(command("main.py", folder), cwd=ROOT, env=environment, **pipes))
+    try:
+        output = [worker.communicate(timeout=400) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [(worker.returncode, *texts) for worker, texts in zip(workers, output, strict=True)]
+
+
+@pytest.mark.slow
+def test_a_worker_told_to_stop_and_one_that_is_killed(folders, tmp_path):
+    folder = tmp_path / "run"
+    # The second worker is told to stop in the third step; it tells the other with the fourth.
+    stopped = start_two(folder, f"step 2 0 {int(signal.SIGTERM)}")
+    assert [code for code, *_ in stopped] == [143, 143], stopped
+    assert all("Stopped by SIGTERM; where it stands is saved." in error for *_, error in stopped)
+    # In the second epoch it is killed.
+    (code, output, error), (killed, *_) = start_two(folder, f"step 1 0 {int(signal.SIGKILL)}")
+    assert "Going on from a checkpoint at epoch 1, step 5 of 5." in output
+    assert (code, killed) == (1, -9)
+    assert "Error: Another worker of this training ended or can no longer be reached" in error  # TensorFlow logs before
+    assert "start the same commands again with the same --model_dir" in error and "Traceback" not in error
+    (code, output, error), (other, *_) = start_two(folder, None)
+    assert (code, other) == (0, 0), error
+    assert "Going on from a checkpoint at epoch 2, step 1 of 5." in output
+    one, two = (keras.models.load_model(path / "model.keras") for path in (folders[0] / "two", folder))
+    for a, b in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6, err_msg=a.path)
 
 
 @pytest.mark.slow

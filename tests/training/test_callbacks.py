@@ -9,7 +9,6 @@ from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.progressive.stages import plan_stages
 from efficientnetv2_tf.training import callbacks
-from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.schedule import WarmupSchedule
 
 
@@ -32,38 +31,6 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs[epoch] = dict(logs)
-
-
-# --- NonFiniteGuard ---
-
-
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_guard_stops_and_nothing_is_saved_after_it(make_linear, features, progress, tmp_path, poison):
-    images, labels = features
-    images = np.concatenate([images[:4], images[4:8], images[:4], images[4:8]])  # 2 epochs of 2 batches
-    labels = np.concatenate([labels[:4], labels[4:8]] * 2)
-    images[12:] *= poison  # the second batch of the second epoch
-    start = tf.Variable(0, dtype=tf.int64)
-
-    class Epochs(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            start.assign(2 * epoch)
-
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-    batches = tf.data.Dataset.range(1).flat_map(lambda _: batches.skip(start).take(2))
-    schedule = WarmupSchedule(0.5, "constant", total_steps=4)
-    classifier = make_linear(keras.optimizers.SGD(schedule, name="optimizer"))
-    checkpoints = Checkpoints(tmp_path, classifier)
-    steps = [Epochs(), progress, callbacks.NonFiniteGuard(progress), callbacks.Checkpointing(checkpoints, 1)]
-    with pytest.raises(callbacks.NonFiniteLossError) as caught:
-        fit(classifier, batches, steps, 5)
-    message = str(caught.value)
-    assert "The loss is nan" in message or "The loss is inf" in message
-    assert "in stage 1, epoch 2, at training step 4, with learning rate 0.5" in message
-    assert "train.lr_per_256_images" in message
-    assert Checkpoints(tmp_path, classifier).restore() == (1, 1)
-    assert np.isfinite(classifier.network.get_weights()[0]).all()
 
 
 # --- Evaluation ---
@@ -113,15 +80,23 @@ class FakeCheckpoints:
 @pytest.mark.parametrize(
     "every, offset, expected",
     [
-        (0, 0, [(1, 0), (2, 0)]),
-        (2, 0, [(0, 2), (1, 0), (1, 1), (1, 3), (2, 0)]),
-        (1, 5, [(0, 6), (0, 7), (0, 8), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]),
+        (0, 0, [(0, 3), (1, 3)]),
+        (2, 0, [(0, 2), (0, 3), (1, 2), (1, 3)]),
+        (1, 5, [(0, 6), (0, 7), (0, 8), (1, 1), (1, 2), (1, 3)]),
     ],
 )
 def test_positions_of_checkpoints(make_linear, feature_batches, every, offset, expected):
     checkpoints = FakeCheckpoints()
-    fit(make_linear(), feature_batches, [callbacks.Checkpointing(checkpoints, every, offset)], 2)
+    fit(make_linear(), feature_batches, [callbacks.Checkpointing(checkpoints, every, first_batch=offset)], 2)
     assert checkpoints.saved == expected
+
+
+def test_minutes_between_checkpoints(make_linear, feature_batches, monkeypatch):
+    now = iter(range(0, 1000, 40))  # seconds
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: next(now))
+    checkpoints = FakeCheckpoints()
+    fit(make_linear(), feature_batches, [callbacks.Checkpointing(checkpoints, every_minutes=1)], 2)
+    assert checkpoints.saved == [(0, 2), (0, 3), (1, 2), (1, 3)]
 
 
 # --- the log ---

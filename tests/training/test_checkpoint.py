@@ -43,11 +43,14 @@ def differing(one, two):
 
 def test_who_does_not_write_restores_what_another_wrote(make_classifier, tmp_path):
     classifier = make_classifier(0)
-    reader = Checkpoints(tmp_path / "run", classifier, writes=False)
+    reader = Checkpoints(tmp_path / "run", make_classifier(1), writes=False)
     assert reader.save(epoch=1) is None
     assert not (tmp_path / "run").exists()
-    Checkpoints(tmp_path / "run", classifier).save(epoch=2, batch=1)
-    assert Checkpoints(tmp_path / "run", make_classifier(1), writes=False).restore() == (2, 1)
+    writer = Checkpoints(tmp_path / "run", classifier)
+    writer.save(epoch=2, batch=1)
+    assert reader.restore() == (2, 1)
+    writer.save(epoch=3)
+    assert reader.restore() == (3, 0)  # written since
 
 
 # --- round trip ---
@@ -121,7 +124,7 @@ def fit(classifier, digits, folder, *, restore=False):
     epoch, batch = (checkpoints.restore() if restore else None) or (0, 0)
     controls.first_batch.assign(batch)
     batches = train_dataset(digits, config, controls, style="v2", seed=5)
-    callbacks = [ProgressiveLearning(plan, controls), Checkpointing(checkpoints, 2, batch)]
+    callbacks = [ProgressiveLearning(plan, controls), Checkpointing(checkpoints, 2, first_batch=batch)]
     classifier.fit(batches, epochs=2, initial_epoch=epoch, callbacks=callbacks, verbose=0, shuffle=False)
     return epoch, batch
 
@@ -131,15 +134,15 @@ def test_goes_on_inside_an_epoch_as_if_nothing_had_happened(make_classifier, dig
     whole = make_classifier(0)
     fit(whole, digits, tmp_path)
     positions = {path.stem: position(path) for path in tmp_path.glob("*.index")}
-    assert sorted(positions.values()) == [(0, 2), (1, 0), (1, 1), (1, 3), (2, 0)]
+    assert sorted(positions.values()) == [(0, 2), (0, 3), (1, 2), (1, 3)]
 
-    for name, where in positions.items():  # a crash after the first step of the second epoch
-        if where > (1, 1):
+    for name, where in positions.items():  # a crash in the second epoch
+        if where > (1, 2):
             for file in tmp_path.glob(f"{name}.*"):
                 file.unlink()
     (tmp_path / "checkpoint").unlink()
     resumed = make_classifier(1)
-    assert fit(resumed, digits, tmp_path, restore=True) == (1, 1)
+    assert fit(resumed, digits, tmp_path, restore=True) == (1, 2)
     assert int(resumed.optimizer.iterations) == 6
     assert_equal(state_of(resumed), state_of(whole))
 
@@ -291,6 +294,30 @@ def test_full_disk(make_linear, three):
     assert Checkpoints(three, make_linear()).restore() == (3, 0)
     checkpoints.save(4)  # there is room again
     assert Checkpoints(three, make_linear()).restore() == (4, 0)
+
+
+def test_vanished_folder(make_linear, three, tmp_path):
+    checkpoints = Checkpoints(three, make_linear())
+    checkpoints.restore()
+    shutil.move(three, tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=r"run is no longer there, so nothing was saved.*unmounted"):
+        checkpoints.save(4)
+    assert not three.exists()
+    shutil.move(tmp_path / "elsewhere", three)
+    checkpoints.save(4)
+    assert Checkpoints(three, make_linear()).restore() == (4, 0)
+    with pytest.raises(CheckpointError, match=r"none is no longer there"):
+        Checkpoints(tmp_path / "none" / "checkpoints", make_linear()).save(1)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_a_killed_save_left_is_removed(make_linear, three):
+    (three / "ckpt-4_temp").mkdir()
+    (three / "ckpt-4_temp" / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
+    assert Checkpoints(three, make_linear(), writes=False).restore() == (3, 0)
+    assert (three / "ckpt-4_temp").exists()  # the chief's business
+    assert Checkpoints(three, make_linear()).restore() == (3, 0)
+    assert not (three / "ckpt-4_temp").exists()
 
 
 def test_file_in_place_of_the_folder(make_linear, tmp_path):

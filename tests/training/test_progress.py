@@ -40,7 +40,7 @@ def display_for(console, stages, **options):
 
 def test_one_line_an_epoch(make_linear, feature_batches, stages, console):
     display = display_for(console, stages)
-    evaluation = Evaluation(feature_batches, 3, 5, display)
+    evaluation = Evaluation(feature_batches, 3, 5, [display])
     make_linear().fit(feature_batches, epochs=5, callbacks=[stages, evaluation, display], verbose=0, shuffle=False)
     display.close()
     text = console.file.getvalue()

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from efficientnetv2_tf.training.hparams import ConfigError, resolve
+from efficientnetv2_tf.training.hparams import ConfigError, flat, resolve
 from efficientnetv2_tf.training.recipes import list_recipes, load_config
-from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder, write_json
+from efficientnetv2_tf.training.run_folder import MAY_CHANGE, RunFolder, new_run_folder, write_json
 
 
 def small(*overrides):
@@ -41,13 +41,64 @@ def test_another_configuration_is_refused(tmp_path):
     folder.claim(small())
     before = content(folder)
     with pytest.raises(ConfigError) as caught:
-        folder.claim(small("train.epochs=30,progressive.mixup=[0,0.5]"))
+        folder.claim(small("train.epochs=30,progressive.mixup=[0,0.5],train.ema_decay=0.5"))
     lines = str(caught.value).splitlines()
-    assert "  progressive.mixup: (0.0, 0.0) -> (0.0, 0.5)" in lines
-    assert "  train.epochs: 2 -> 30" in lines
-    assert len(lines) == 4  # nothing else differs
+    assert lines[1:3] == ["  progressive.mixup: (0.0, 0.0) -> (0.0, 0.5)", "  train.ema_decay: 0.9 -> 0.5"]
+    assert len(lines) == 4  # nothing else differs that may not
     assert f"--hparams={folder.config}" in lines[-1]
     assert content(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change, allowed",
+    [
+        ("train.epochs=30", True),
+        ("train.lr_per_256_images=0.001", True),
+        ("train.eval_every_epochs=2", True),
+        ("train.checkpoint_every_minutes=5", True),
+        ("train.on_nonfinite=skip", True),
+        ("data.eval_batch_size=7", True),
+        ("runtime.strategy=mirrored", True),
+        ("model.name=efficientnetv2-b0", False),
+        ("model.activation=relu", False),
+        ("data.dataset=cifar10", False),
+        ("data.batch_size=32", False),
+        ("data.crop=random_area", False),
+        ("progressive.image_size=[16,32]", False),
+        ("train.optimizer=sgd", False),
+        ("train.weight_decay=0.5", False),
+        ("runtime.seed=1", False),
+    ],
+)
+def test_what_may_change(tmp_path, change, allowed):
+    folder = RunFolder(tmp_path)
+    folder.claim(small())
+    config = small(change)
+    if allowed:
+        (line,) = folder.claim(config)
+        assert line.startswith(change.partition("=")[0] + ": ")
+        assert folder.read_config() == config
+        assert folder.claim(config) == []
+    else:
+        with pytest.raises(ConfigError, match=change.partition("=")[0]):
+            folder.claim(config)
+        assert folder.read_config() == small()
+
+
+def test_changes_are_written_down(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim(small())
+    folder.claim(small("train.epochs=30"))
+    folder.claim(small("train.epochs=40,train.keep_checkpoints=9"))
+    comments = [line for line in folder.config.read_text().splitlines() if line.startswith("#")]
+    assert [line.split(": ", 1)[1] for line in comments] == [
+        "train.epochs: 2 -> 30", "train.epochs: 30 -> 40", "train.keep_checkpoints: 3 -> 9"
+    ]  # fmt: skip
+    assert all(line.startswith("# Changed 2") for line in comments)
+
+
+def test_all_that_may_change_exists():
+    assert flat(small()).keys() >= MAY_CHANGE
 
 
 def test_reading_where_there_is_nothing(tmp_path):

@@ -59,12 +59,20 @@ def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path):
 
 
 @pytest.mark.slow
-def test_mixed_precision_evaluates_to_the_same_accuracy_again(tmp_path):
-    overrides = f"{OVERRIDES},runtime.mixed_precision=mixed_bfloat16"
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_evaluates_to_the_same_accuracy_again(tmp_path, policy):
+    import keras
+
+    overrides = f"{OVERRIDES},runtime.mixed_precision={policy}"
     summary = trainer.train(load_config("testing", overrides), str(tmp_path / "run"), console=console())
+    losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "run" / "metrics.csv").open())]
+    assert len(losses) == 4 and all(1 < loss < 4 for loss in losses)  # 2.3 is chance; not finite would be out of it too
+    assert summary["steps"] > 0.9 * 4 * STEPS  # a loss scale that is too large costs a step or two
     results = evaluate(str(tmp_path / "run"), console=console())
     assert results["accuracy"] == summary["test_accuracy"]
     assert results["images"] == 360
+    outputs = keras.models.load_model(tmp_path / "run" / "model.keras")(tf.zeros([1, 32, 32, 3]))
+    assert outputs.dtype == tf.float32
 
 
 @pytest.mark.slow
