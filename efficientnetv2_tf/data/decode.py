@@ -160,7 +160,8 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
     Of a JPEG only that part is decoded, and at 1/2, 1/4 or 1/8 of its size where that still leaves `image_size` pixels
     in both directions. Each pixel is then the mean of the ones it stands for, so that such parts alias less than in the
     official release, which resizes without antialiasing. Colours that a JPEG keeps at half the resolution are repeated
-    where evaluation interpolates between them.
+    where evaluation interpolates between them. One that does not end as it should is decoded whole: if it was cut off
+    it fails, whatever the part.
 
     The part has 5 % to all of the area and an aspect ratio of 0.75 to 1.33; with "v1" 10 % and more and 3/4 to 4/3, and
     where it is all of the picture, because ten draws did not fit into it, the centre is taken, as in evaluation.
@@ -198,7 +199,7 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
     # A function of its own for what is rare: TensorFlow's executor passes by each node of a branch that is not run.
     other = one_of([from_other])
     image = tf.cond(
-        image_formats.is_jpeg(image_bytes),
+        image_formats.is_whole_jpeg(image_bytes),
         lambda: from_jpeg(*inputs),
         lambda: other(0, inputs, tf.TensorSpec([None, None, 3], tf.float32)),
     )

@@ -10,6 +10,7 @@ MAX_PIXELS = 89_478_485  # of one picture: a quarter of a GiB in RGB, from where
 
 # What each begins with; a dot stands for any byte.
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF....WEBP")
+_JPEG_END = b"\xff\xd9"
 _HEADER = 32  # bytes that are looked at
 
 
@@ -29,9 +30,14 @@ def image_format(image_bytes):
     return tf.argmax(tf.cast(tf.concat([matches, last], axis=0), tf.uint8), output_type=tf.int32)
 
 
-def is_jpeg(image_bytes):
-    """Whether a picture is a JPEG: bool scalar."""
-    return tf.strings.substr(image_bytes, 0, len(_MAGIC[0])) == _MAGIC[0]
+def is_whole_jpeg(image_bytes):
+    """Whether a picture is a JPEG that ends as it should: bool scalar.
+
+    Of one that was cut off, the upper parts can be decoded. Some whole ones have more behind their end.
+    """
+    begin = tf.strings.substr(image_bytes, 0, len(_MAGIC[0]))
+    end = tf.strings.substr(image_bytes, tf.maximum(tf.strings.length(image_bytes) - len(_JPEG_END), 0), len(_JPEG_END))
+    return (begin == _MAGIC[0]) & (end == _JPEG_END)
 
 
 def jpeg_size(image_bytes):

@@ -10,7 +10,7 @@ from efficientnetv2_tf.data.cache import cached
 
 _MIXING = 1  # folded into an example's seed where a batch needs one of its own
 _PREFETCH = 2  # batches
-_IN_FLIGHT = 256  # examples that are prepared at the same time, three times as many with those that wait
+_IN_FLIGHT = 2**28  # bytes of pictures that are prepared, or wait for those before them
 
 
 def train_dataset(source, config, controls, *, style, seed, shard=(0, 1), bad_images=None):
@@ -74,7 +74,9 @@ def train_dataset(source, config, controls, *, style, seed, shard=(0, 1), bad_im
 
     # Made anew for each iterator, because a shuffle's seed is fixed when the data set is made.
     examples = tf.data.Dataset.range(1).flat_map(order)
-    examples = _attempted(examples, prepare, usable(bad_images, "train", split, source.num_classes))
+    report = usable(bad_images, "train", split, source.num_classes)
+    # Training pictures are about as large as evaluation's, at the end.
+    examples = _attempted(examples, prepare, report, 3 * (config.eval_image_size or 224) ** 2)
     examples = examples.filter(lambda good, _: good).map(lambda _, prepared: prepared)
     batches = examples.batch(batch_size, drop_remainder=True)
     batches = _at_most(batches, lambda: source.train.count // config.batch_size - controls.first_batch)
@@ -108,7 +110,8 @@ def eval_dataset(source, config, *, image_size, batch_size, style, shard=None, b
 
     count = max(split.shard_sizes(shard[1])) if shard else split.count
     rows = -(-count // batch_size) * batch_size if shard else count
-    examples = _attempted(split.open(shard or (0, 1)), prepare, usable(bad_images, "eval", split, source.num_classes))
+    report = usable(bad_images, "eval", split, source.num_classes)
+    examples = _attempted(split.open(shard or (0, 1)), prepare, report, 4 * 3 * image_size**2)
     examples = examples.map(lambda good, prepared: (*prepared, tf.cast(good, tf.float32)))
     nothing = tf.nest.map_structure(_nothing, examples.element_spec)
     examples = examples.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(rows)).take(rows)
@@ -133,13 +136,14 @@ def _check_batch(config, source, shard):
         )
 
 
-def _attempted(examples, prepare, is_usable):
+def _attempted(examples, prepare, is_usable, bytes_each):
     """(good: bool, `prepare` of the example) for each example, in parallel and in their order.
 
     Args:
         examples: data set of (key, item, label).
         prepare: from these to the tuple of tensors that is wanted. Where it fails, they are zeros, and `good` is False.
         is_usable: of `usable`.
+        bytes_each: about as many has what `prepare` gives.
     """
     prepare = tf.function(prepare, autograph=False).get_concrete_function(*examples.element_spec)
     specs = prepare.structured_outputs
@@ -167,7 +171,8 @@ def _attempted(examples, prepare, is_usable):
     workers = os.cpu_count() or 1
     # Examples that were read already, so that an error in reading is not ignored as well. A data set for each example
     # takes half as long as decoding it.
-    window = min(max(_IN_FLIGHT // workers, 8), 64)
+    waiting = 3 * workers  # TensorFlow begins twice as many as it takes turns with
+    window = min(max(_IN_FLIGHT // (waiting * bytes_each), 4), 64)
     attempts = examples.window(window).interleave(
         attempt, cycle_length=workers, block_length=window, num_parallel_calls=workers, deterministic=True
     )
