@@ -36,6 +36,7 @@ setuptools.setup(
     extras_require={
         "test": [
             "pytest",
+            "pytest-xdist",  # two processes of tests take half as long as one
             "ruff",
             "jax",  # the networks run on Keras' JAX backend as well
             "safetensors",  # this and the rest as in the extras below

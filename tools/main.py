@@ -33,6 +33,7 @@ flags.DEFINE_enum(
         "verify_data",
         "benchmark_input",
         "benchmark_memory",
+        "benchmark_fused",
         "import",
         "models",
         "export",
@@ -44,9 +45,10 @@ flags.DEFINE_enum(
     "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set; "
     "lists and draws what it finds into the folder --output. benchmark_input: measures the input pipeline, beside the "
     "official release's way. benchmark_memory: measures what a training step takes with gradient accumulation and with "
-    "recomputation. import: reads --weights and writes the network with them to --output. models: prints the "
-    "family as a table, and draws it to --output. export: writes what a training left for production to --output. "
-    "predict: names what the pictures --images show. serve: a stand-in for TF Serving, for trying.",
+    "recomputation. benchmark_fused: measures EfficientNet-B4 with fused stages, the paper's ablation. import: reads "
+    "--weights and writes the network with them to --output. models: prints the family as a table, and draws it to "
+    "--output. export: writes what a training left for production to --output. predict: names what the pictures "
+    "--images show. serve: a stand-in for TF Serving, for trying.",
 )
 flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Default: the recipe's.")
 flags.DEFINE_string(
@@ -208,6 +210,20 @@ def _benchmark_memory():
     defaults = "data.batch_size=32,progressive.image_size=128"
     config = load_config(None, [defaults, *FLAGS.hparams], model=FLAGS.model)
     benchmark_memory(config, output=FLAGS.output or ".", console=_console())
+
+
+def _benchmark_fused():
+    from efficientnetv2_tf.training.recipes import load_config
+
+    defaults = "data.batch_size=16,progressive.image_size=128"
+    config, console = load_config(None, [defaults, *FLAGS.hparams], model="efficientnet-b4"), _console()
+    _load_tensorflow(config, console)
+    from efficientnetv2_tf.search.ablation import benchmark_fused
+
+    image_size = config.progressive.image_size[1]
+    benchmark_fused(
+        image_size=image_size, batch_size=config.data.batch_size, output=FLAGS.output or ".", console=console
+    )
 
 
 def _import():
@@ -410,6 +426,7 @@ _MODES = {
     "verify_data": _verify_data,
     "benchmark_input": _benchmark_input,
     "benchmark_memory": _benchmark_memory,
+    "benchmark_fused": _benchmark_fused,
     "import": _import,
     "models": _models,
     "export": _export,
