@@ -51,6 +51,7 @@ class ProgressDisplay(keras.callbacks.Callback):
         self._seen_sizes = set()
         self._seconds_per_step = None
         self._epoch = 0
+        self._last_line = time.monotonic()  # an evaluation may come before the first epoch
 
     def on_train_begin(self, logs=None):
         self._bar.start()
