@@ -83,7 +83,8 @@ def test_who_is_told_to_stop_saves_and_says_how_to_go_on(killed):
     folder, processes = killed
     for index, name in ((2, "SIGINT"), (5, "SIGTERM")):
         process = processes[index]
-        assert process.stderr == (
+        # Before it may stand what the kill in the middle of a checkpoint has left.
+        assert process.stderr.endswith(
             f"Stopped by {name}; where it stands is saved. --mode=train --hparams={folder / 'config.yaml'} "
             f"--model_dir={folder} goes on.\n"
         )
