@@ -1,5 +1,6 @@
 """From a record, which is a serialized `tf.train.Example`, to its picture and label."""
 
+import collections
 import dataclasses
 
 import tensorflow as tf
@@ -47,7 +48,7 @@ def check_examples(records, where, features, class_names):
     has = ", ".join(f"{key} ({_kind(values)})" for key, values in sorted(found.items())) or "none"
     hint = f"Its first records have: {has}. Name the feature with data.{{}}, and --dataset=tfrecord:GLOB."
     images = found.get(features.image_key, [])
-    if _kind(images) != "bytes" or len(images[0].bytes_list.value) != 1:
+    if _kind(images) != "bytes" or all(len(image.bytes_list.value) != 1 for image in images):
         raise DataError(
             f"{where}: expected a feature {features.image_key!r} with one encoded picture, as bytes. "
             f"{hint.format('image_key')}"
@@ -63,12 +64,11 @@ def check_examples(records, where, features, class_names):
 
 def _features(records, where):
     """Key -> the features of that name that are not empty."""
+    examples = [example for record in records if (example := _example(record)) is not None]
+    if not examples:
+        raise DataError(f"{where}: expected records that are tf.train.Examples, found others.")
     found = {}
-    for record in records:
-        try:
-            example = tf.train.Example.FromString(record)
-        except DecodeError as error:
-            raise DataError(f"{where}: expected records that are tf.train.Examples, found others.") from error
+    for example in examples:
         for key, feature in example.features.feature.items():
             values = found.setdefault(key, [])
             if feature.WhichOneof("kind"):
@@ -76,8 +76,17 @@ def _features(records, where):
     return found
 
 
+def _example(record):
+    try:
+        return tf.train.Example.FromString(record)
+    except DecodeError:
+        return None
+
+
 def _kind(values):
-    return _KINDS[values[0].WhichOneof("kind")] if values else "empty"
+    """What most of them are: a single one of another type is a bad image, which the pipeline tells of."""
+    kinds = collections.Counter(_KINDS[value.WhichOneof("kind")] for value in values)
+    return kinds.most_common(1)[0][0] if kinds else "empty"
 
 
 def _check_labels(labels, where, features, class_names):
@@ -114,7 +123,8 @@ def parser(features, class_names, label_type):
 
     Returns:
         A function from a string scalar to (picture: string scalar, label: int64 scalar, or int64 [labels]). What is
-        missing, or there more than once, gives an empty picture or the label -1.
+        missing, or there more than once, gives an empty picture or the label -1. It fails where the record is no
+        example, or has a feature of another type.
     """
     # A sequence of any length, because an error here would not tell which record it was.
     spec = {

@@ -26,7 +26,7 @@ class Records:
         files: `RecordFile`s, sorted.
         counts: int64 [files], how many records each has.
         compression: of the files, "", "GZIP" or "ZLIB".
-        parse: from a record to (picture, label).
+        parse: from a record to (picture, label). Where it fails, it is given an empty record in place of that one.
         identity: what else tells the split from others.
         chosen: bool [records], which of them are in the split; None is all.
     """
@@ -122,13 +122,24 @@ class Records:
                 records = records.shard(shard[1], (shard[0] - starts[file]) % shard[1])
             if chosen is not None:
                 records = records.filter(lambda number, _: chosen[starts[file] + number])
-            return records.map(lambda number, record: (file * _KEY + number, *self.parse(record)))
+            return _parsed(records, self.parse).map(lambda number, *example: (file * _KEY + number, *example))
 
         return examples
 
 
 def _are_even(sizes):
     return min(sizes) >= _ENOUGH * max(sizes)
+
+
+def _parsed(records, parse):
+    """(number, picture, label) of each (number, record); one that cannot be parsed gives what an empty one does."""
+    # Of a failure nothing is left but the gap. So each record has an empty one behind it, which is kept where it does
+    # not follow its like.
+    followed = records.map(lambda number, record: ([number, number], [record, b""])).unbatch()
+    parsed = followed.map(lambda number, record: (number, *parse(record))).ignore_errors()
+    none = tf.constant(-1, tf.int64)
+    parsed = parsed.scan(none, lambda last, example: (example[0], (example[0] != last, example)))
+    return parsed.filter(lambda wanted, _: wanted).map(lambda _, example: example)
 
 
 def _whole_file(path, count, compression):

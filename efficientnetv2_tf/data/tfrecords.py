@@ -77,7 +77,8 @@ def open_tfrecords(
     None, a part of the records is put aside for evaluation.
 
     A damaged record, and those behind it in its file, come as empty pictures, for the pipeline to tell of. So do
-    records without a picture. Labels that are no class, or missing, come as they are, or as -1.
+    records without a picture, with a label of another type than the first ones', and those that are no examples. Labels
+    that are no class, or missing, come as they are, or as -1.
 
     The shards are whole files where that gives the smallest at least 3/4 of the largest; otherwise each has every n-th
     record.

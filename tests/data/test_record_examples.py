@@ -129,3 +129,8 @@ def test_labels_that_are_no_class():
 def test_records_of_another_kind():
     assert "/data/a: expected records that are tf.train.Examples" in error_of([b"\xff" * 20])
     assert "have: none." in error_of([b""])
+
+
+@pytest.mark.parametrize("odd", [b"\xff" * 20, example(image=b"PNG", label=b"bee"), example(image=0.5, label=1)])
+def test_a_single_odd_record_is_no_error(odd):
+    assert check_examples([odd, *[example(image=b"PNG", label=1)] * 2], "/data/a", ONE, NAMES) == tf.int64

@@ -1,5 +1,7 @@
 """Every record exactly once: in any order, with any number of shards, and from damaged files."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -173,6 +175,27 @@ def test_damaged_records_keep_their_places(make, at):
         assert sorted(examples) == every_key([3, 5, 3])
         empty = [split.where(key) for key in sorted(examples) if not examples[key]]
         assert empty == [f"{records.files[1].path}, record {number}" for number in (2, 3, 4)]
+
+
+def test_records_that_cannot_be_parsed_keep_their_places(make):
+    """Those at a file's beginning and end too, and several in a row."""
+    odd = [b"0.0", b"1.2", b"1.3", b"2.2"]
+
+    def parse(record):
+        checks = [tf.debugging.assert_none_equal(record, text) for text in odd]
+        with tf.control_dependencies(checks):
+            return tf.identity(record), tf.strings.length(record)
+
+    records = dataclasses.replace(make([3, 5, 3]), parse=parse)
+    for part, shards, seed in ((records, 1, seed_of(1, 2)), (records, 4, None), (records.parted(0.3, 0)[0], 1, None)):
+        split = part.split()
+        parts = [split.open((index, shards), seed) for index in range(shards)]
+        examples = {key: rest for part in parts for key, *rest in part.as_numpy_iterator()}
+        assert len(examples) == split.count
+        for key, rest in examples.items():
+            text = b"%d.%d" % divmod(key, 1 << 32)
+            text = b"" if text in odd else text
+            assert rest == [text, len(text)]
 
 
 # --- identity ---

@@ -244,6 +244,23 @@ def test_patterns_in_a_folder_and_text_for_labels(flowers):
     assert {key: label for key, _, label in twice.as_numpy_iterator()} == by_key  # names are looked up there too
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_odd_records_come_as_empty_pictures(tmp_path, multi_label):
+    """One has a label of another type, and one is no example."""
+    write(tmp_path / "a", [{"png": b"%d" % i, "kind": b"rose" if i == 4 else 5 + i} for i in range(6)])
+    with tf.io.TFRecordWriter(str(tmp_path / "b")) as writer:
+        for record in (b"\xff" * 20, next(iter(tf.data.TFRecordDataset(str(tmp_path / "a")))).numpy()):
+            writer.write(record)
+    source = open_source(
+        f"tfrecord:{tmp_path}/*", eval_split="a", data_dir=tmp_path, num_classes=9, **KEYS, multi_label=multi_label
+    )
+    assert images_of(source.train) == ["0", "1", "2", "3", "", "5", "", "0"]
+    expected = [0, 1, 2, 3, -1, 5, -1, 0]
+    assert labels_of(source.train) == ([[i] if i >= 0 else [] for i in expected] if multi_label else expected)
+    odd = [source.train.where(int(key)) for key, image, _ in source.train.open() if image == b""]
+    assert odd == [f"{tmp_path}/a, record 4", f"{tmp_path}/b, record 0"]
+
+
 def test_a_share_is_put_aside_without_a_pattern_for_evaluation(flowers):
     options = {"num_classes": 3, "eval_fraction": 0.3, **KEYS}
     sources = [open_source(f"tfrecord:{flowers}/fit*", split_seed=seed, **options) for seed in (0, 0, 1)]
