@@ -425,14 +425,19 @@ def test_too_many_bad_images_stop_the_run(with_bad_ones, tmp_path):
     expected = r"3 of the 50 train images cannot be used, more than data\.bad_image_limit=0\.04 allows.*bad\.csv"
     with pytest.raises(DataError, match=expected):
         raise bad_images.error
+    again = BadImages(tmp_path / "bad.csv", limit=0.04, tell=lambda _: None)
+    with pytest.raises(DataError, match=r"3 of the 50 train images cannot be used.*bad\.csv.*delete that file"):
+        train_dataset(with_bad_ones, config(), StageControls(stage()), style="v2", seed=0, bad_images=again)
 
 
-def test_stopping_at_the_first_bad_image(with_bad_ones):
-    bad_images = BadImages(on_bad_image="error")
-    with pytest.raises(tf.errors.OpError):
-        list(eval_dataset(with_bad_ones, config(), image_size=16, batch_size=9, style="v2", bad_images=bad_images))
-    assert "example 7: " in str(bad_images.error)
-    assert "data.on_bad_image=skip" in str(bad_images.error)
+def test_stopping_at_the_first_bad_image_at_every_start(with_bad_ones, tmp_path):
+    for _ in range(2):
+        bad_images = BadImages(tmp_path / "bad.csv", on_bad_image="error")
+        assert bad_images.known("eval") == []
+        with pytest.raises(tf.errors.OpError):
+            list(eval_dataset(with_bad_ones, config(), image_size=16, batch_size=9, style="v2", bad_images=bad_images))
+        assert "example 7: " in str(bad_images.error)
+        assert "data.on_bad_image=skip" in str(bad_images.error)
 
 
 # --- memory ---
