@@ -90,6 +90,7 @@ class BadImages:
     def _write(self, row):
         if not self._path:
             return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self._path.exists()
         with self._path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)

@@ -33,6 +33,7 @@ from efficientnetv2_tf.training.strategy import (
     make_strategy,
     num_workers,
     spread_seeds,
+    worker_index,
 )
 from efficientnetv2_tf.training.summary import RunSummary
 from efficientnetv2_tf.training.task import make_task
@@ -77,9 +78,8 @@ def _train(config, run_folder, strategy, console, began):
         folder = RunFolder(pathlib.Path(run_folder)) if run_folder else new_run_folder(task.config)
         if is_chief(strategy):
             folder.claim(task.config)
-            task = task.writing_bad_images(folder.bad_images, console.print)
-        else:
-            task = task.writing_bad_images(None, logging.warning)
+        tell = console.print if is_chief(strategy) else logging.warning
+        task = task.writing_bad_images(folder.bad_images(worker_index(strategy)), tell)
     console.print(
         f"Writing to {folder.path}. Should it be interrupted: --mode=train --hparams={folder.config} "
         f"--model_dir={folder.path} goes on.",
