@@ -5,10 +5,12 @@ import csv
 import pathlib
 import threading
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from efficientnetv2_tf.data.decode import decode
+from efficientnetv2_tf.data.image_check import error_text
 from efficientnetv2_tf.data.sources import DataError
 
 _COLUMNS = ("split", "key", "where", "reason")
@@ -168,5 +170,7 @@ def _reason(split, item, label, num_classes):
             return "empty, or its record is damaged"
         decode(encoded)
     except tf.errors.OpError as error:
-        return error.message.partition(" [Op:")[0].rpartition("}} ")[2]
+        return error_text(error)
+    if np.all((label >= 0) & (label < num_classes)):
+        return "can be decoded, but not be cut and resized"
     return f"label {label}: expected 0 to {num_classes - 1}"
