@@ -5,10 +5,12 @@ import csv
 import pathlib
 import threading
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from efficientnetv2_tf.data.decode import decode
+from efficientnetv2_tf.data.image_check import error_text
 from efficientnetv2_tf.data.sources import DataError
 
 _COLUMNS = ("split", "key", "where", "reason")
@@ -21,8 +23,8 @@ class BadImages:
     An example is bad if its picture cannot be read or decoded, or its label is none of the classes.
 
     Args:
-        path: of the CSV file that gets a line for each, with split, key, where and reason; None writes none. What is in
-            it already counts as known.
+        path: of the CSV file that gets a line for each that is skipped, with split, key, where and reason; None writes
+            none. What is in it already counts as known, until the file is deleted.
         on_bad_image: "skip", or "error" to stop at the first.
         limit: share of a split's examples, in [0, 1]; more bad ones than that stop the run.
         tell: called with a line of text for each.
@@ -34,8 +36,9 @@ class BadImages:
 
     def __init__(self, path=None, *, on_bad_image="skip", limit=0.01, tell=logging.warning):
         self.error = None
-        self._path, self._tell = path and pathlib.Path(path), tell
-        self._on_bad_image, self._limit = on_bad_image, limit
+        # What stops a run is not listed: the next start would take it for known, and go past it.
+        self._path = pathlib.Path(path) if path and on_bad_image == "skip" else None
+        self._on_bad_image, self._limit, self._tell = on_bad_image, limit, tell
         self._keys = {}  # of each split
         self._lock = threading.Lock()
         if self._path and self._path.exists():
@@ -47,6 +50,22 @@ class BadImages:
     def known(self, split_name):
         """Keys of the bad examples of a split, in ascending order."""
         return sorted(self._keys.get(split_name, ()))
+
+    def check(self, split_name, split):
+        """Checks what is known from an earlier start, before anything is read.
+
+        Args:
+            split_name: "train" or "eval".
+            split: its `Split`.
+
+        Raises:
+            DataError: there are too many.
+        """
+        if self._too_many(split_name, split):
+            raise DataError(
+                f"{self._count(split_name, split)}: an earlier start listed them in {self._path}. Once they are "
+                "mended or removed, delete that file. --mode=verify_data checks all images."
+            )
 
     def report(self, split_name, split, key, reason):
         """Takes down one example.
@@ -73,6 +92,7 @@ class BadImages:
     def _write(self, row):
         if not self._path:
             return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self._path.exists()
         with self._path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -84,14 +104,22 @@ class BadImages:
             self.error = DataError(
                 f"{where}: {reason}. Mend or remove it, or pass over such images with data.on_bad_image=skip."
             )
-        elif len(self._keys[split_name]) > self._limit * split.count:
+        elif self._too_many(split_name, split):
             self.error = DataError(
-                f"{len(self._keys[split_name])} of the {split.count} {split_name} images cannot be used, more than "
-                f"data.bad_image_limit={self._limit:g} allows. The last one: {where}: {reason}.{listed} "
+                f"{self._count(split_name, split)}. The last one: {where}: {reason}.{listed} "
                 "--mode=verify_data checks all of them."
             )
         if self.error:
             raise self.error
+
+    def _too_many(self, split_name, split):
+        return len(self._keys.get(split_name, ())) > self._limit * split.count
+
+    def _count(self, split_name, split):
+        return (
+            f"{len(self._keys[split_name])} of the {split.count} {split_name} images cannot be used, more than "
+            f"data.bad_image_limit={self._limit:g} allows"
+        )
 
     @contextlib.contextmanager
     def telling(self):
@@ -116,7 +144,11 @@ def usable(bad_images, split_name, split, num_classes):
     Returns:
         A function of (good: bool scalar, key: int64 scalar, item: string scalar, label: int64), which gives `good` and
         reports the example where that is False.
+
+    Raises:
+        DataError: too many are known to be bad.
     """
+    bad_images.check(split_name, split)
 
     def report(key, item, label):
         bad_images.report(split_name, split, int(key), _reason(split, item, label, num_classes))
@@ -138,5 +170,7 @@ def _reason(split, item, label, num_classes):
             return "empty, or its record is damaged"
         decode(encoded)
     except tf.errors.OpError as error:
-        return error.message.partition(" [Op:")[0].rpartition("}} ")[2]
+        return error_text(error)
+    if np.all((label >= 0) & (label < num_classes)):
+        return "can be decoded, but not be cut and resized"
     return f"label {label}: expected 0 to {num_classes - 1}"

@@ -1,6 +1,7 @@
 """How many pictures a second the input pipeline gives: stage by stage, part by part, and beside the release's way."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from efficientnetv2_tf.data import augment, decode
+from efficientnetv2_tf.data.bad_images import BadImages
 from efficientnetv2_tf.data.pipeline import train_dataset
 from efficientnetv2_tf.data.release_way import release_image
 from efficientnetv2_tf.data.sources import DataError, Source, Split
@@ -65,21 +67,25 @@ def benchmark_input(source, config, plan, *, style, output, console=None):
         An `InputSpeed`.
 
     Raises:
-        DataError: no picture of the data set can be decoded.
+        DataError: no picture of the data set can be decoded, or bad images stop the benchmark as they would stop the
+            training.
     """
     console, output = console or Console(), pathlib.Path(output)
     pictures = _in_memory(source)
     config = config.model_copy(update={"batch_size": min(_BATCH, pictures.train.count), "cache": "none"})
     console.print(f"Measuring with {pictures.train.count} pictures of {source.name}, {os.cpu_count()} cores ...")
     items = [item.numpy() for _, item, _ in pictures.train.open()]
-    result = InputSpeed(
-        stages=[_stage(pictures, config, stage, style, console) for stage in plan],
-        parts=_parts(pictures, config, plan[-1], style),
-        compared=[_compare(pictures, size, magnitude, console) for size, magnitude in _COMPARED],
-        images=len(items),
-        mean_bytes=float(np.mean([len(item) for item in items])),
-        cores=os.cpu_count() or 1,
-    )
+    bad_images = BadImages(on_bad_image=config.on_bad_image, limit=config.bad_image_limit, tell=console.print)
+    batches = functools.partial(train_dataset, pictures, style=style, seed=0, bad_images=bad_images)
+    with bad_images.telling():
+        result = InputSpeed(
+            stages=[_stage(batches, config, stage, console) for stage in plan],
+            parts=_parts(pictures, batches, config, plan[-1], style),
+            compared=[_compare(pictures, size, magnitude, console) for size, magnitude in _COMPARED],
+            images=len(items),
+            mean_bytes=float(np.mean([len(item) for item in items])),
+            cores=os.cpu_count() or 1,
+        )
     for table in _tables(result, source.name):
         console.print(table)
     with replacing(output / "benchmark_input.json") as temporary:
@@ -95,20 +101,23 @@ def _in_memory(source):
     def whole(key, item, label):
         encoded = source.train.read(item)
         with tf.control_dependencies([decode.decode(encoded)]):
-            return tf.identity(encoded), label
+            return key, tf.identity(encoded), label
 
     found = list(source.train.open().map(whole).ignore_errors().take(_IMAGES))
     if not found:
         raise DataError(f"The data set {source.name!r} has no picture that can be decoded. Try --mode=verify_data.")
     examples = list(itertools.islice(itertools.cycle(found), _IMAGES))
-    items, labels = zip(*examples, strict=True)
+    keys, items, labels = zip(*examples, strict=True)
     # Ragged slices cost time that a data set of single labels does not take.
     columns = tf.stack(items), tf.ragged.stack(labels) if source.multi_label else tf.stack(labels)
 
     def open_examples(shard=(0, 1), seed=None):
         return tf.data.Dataset.from_tensor_slices((tf.range(len(examples), dtype=tf.int64), *columns))
 
-    split = Split(len(examples), open_examples, lambda shards: [len(examples)], str)
+    def where(key):
+        return source.train.where(int(keys[key]))
+
+    split = Split(len(examples), open_examples, lambda shards: [len(examples)], where)
     return Source(source.name, source.class_names, split, split, source.multi_label)
 
 
@@ -133,13 +142,12 @@ def _rate(dataset):
     return sum(sizes[first:last]) / (times[last] - times[first])
 
 
-def _stage(pictures, config, stage, style, console):
-    def batches(**changes):
+def _stage(batches, config, stage, console):
+    def changed(**changes):
         controls = StageControls(dataclasses.replace(stage, **changes))
-        data = config.model_copy(update={"augment": "none"} if changes else {})
-        return train_dataset(pictures, data, controls, style=style, seed=0)
+        return batches(config.model_copy(update={"augment": "none"} if changes else {}), controls)
 
-    plain, augmented = _median([batches(mixup_alpha=0.0, cutmix_alpha=0.0), batches()])
+    plain, augmented = _median([changed(mixup_alpha=0.0, cutmix_alpha=0.0), changed()])
     console.print(f"stage {stage.index + 1}, {stage.image_size} px: {augmented:.0f} images/s")
     sizes = {"image_size": stage.image_size, "magnitude": stage.magnitude}
     return {**sizes, "plain": plain, "augmented": augmented}
@@ -158,7 +166,7 @@ def _batched(pictures, function, finish=tf.identity):
     return batches.prefetch(2).with_options(options)
 
 
-def _parts(pictures, config, stage, style):
+def _parts(pictures, batches, config, stage, style):
     """Milliseconds an image: from what each further part costs."""
     controls = StageControls(stage)
     geometry = {"crop": config.crop != "none", "flip": config.flip}
@@ -171,8 +179,8 @@ def _parts(pictures, config, stage, style):
                 pictures,
                 lambda item, seed: decode.decode_for_training(item, controls.image_size, seed, style, **geometry),
             ),
-            train_dataset(pictures, plain, unmixed, style=style, seed=0),
-            train_dataset(pictures, config, controls, style=style, seed=0),
+            batches(plain, unmixed),
+            batches(config, controls),
         ]
     )
     names = ("examples", "decode, crop, resize, flip", "shuffle, batch, scale", "augment, mix")

@@ -131,6 +131,7 @@ def _centre(shape, image_size, *, rounding_up):
     """The window (top, left, height, width) of a square in the middle of [..., (height, width)]."""
     share = tf.cast(image_size / (image_size + 32), tf.float32)
     side = tf.cast(share * tf.cast(tf.reduce_min(shape, axis=-1, keepdims=True), tf.float32), tf.int32)
+    side = tf.maximum(side, 1)  # of pictures that are a pixel or two high or wide
     corner = (shape - side + int(rounding_up)) // 2
     return tf.concat([corner, side, side], axis=-1)
 

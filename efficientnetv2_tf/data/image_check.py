@@ -18,6 +18,7 @@ from efficientnetv2_tf.data.image_formats import MAX_PIXELS
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _MAGIC = {b"BM": "BMP", b"GIF8": "GIF", b"\xff\xd8": "JPEG", b"\x89PNG": "PNG"}  # WebP's is not at the beginning
 _LEAST_HEADER = 26  # bytes to the end of the size, in BMP
+_FAILED_CHECK = "assertion failed: "  # what TensorFlow puts in front of the message of an Assert
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers in front of the size
 
 
@@ -69,7 +70,10 @@ def check_image(encoded, *, max_pixels=MAX_PIXELS):
 
 def error_text(error):
     """What a TensorFlow error says, without where in TensorFlow it arose."""
-    return error.message.partition(" [Op:")[0].rpartition("}} ")[2].rstrip(".")
+    text = error.message.partition(" [Op:")[0].rpartition("}} ")[2].rstrip(".")
+    if text.startswith(_FAILED_CHECK):  # of ours, with each of its parts in brackets
+        return text.removeprefix(_FAILED_CHECK)[1:-1].replace("] [", " ")
+    return text
 
 
 @contextlib.contextmanager

@@ -1,10 +1,13 @@
 """Pictures of a training. matplotlib is imported at the first use, because that takes a second."""
 
 import itertools
+import textwrap
 
 import numpy as np
 
 from efficientnetv2_tf.files import replacing
+
+_TITLE_WIDTH = 8  # characters an inch, at matplotlib's size of titles
 
 
 def _pyplot():
@@ -14,6 +17,11 @@ def _pyplot():
     from matplotlib import pyplot
 
     return pyplot
+
+
+def _set_title(figure, title):
+    """In as many lines as it takes: matplotlib cuts off what is too long, and breaks no path."""
+    figure.suptitle(textwrap.fill(title, int(_TITLE_WIDTH * figure.get_figwidth())))
 
 
 def draw_training(rows, path, title):
@@ -48,7 +56,7 @@ def draw_training(rows, path, title):
     axes[2].set_xlim(rows[0]["epoch"] - 0.6, rows[-1]["epoch"] + 0.6)
     axes[2].set_xlabel("epoch")
     axes[2].xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(title)
+    _set_title(figure, title)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
     pyplot.close(figure)
@@ -85,7 +93,7 @@ def draw_augmentation(columns, titles, path, title):
         for row, image in enumerate(images):
             axes[row, column].imshow(np.clip(image, 0.0, 1.0), interpolation="nearest")
             axes[row, column].set_axis_off()
-    figure.suptitle(title)
+    _set_title(figure, title)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
     pyplot.close(figure)

@@ -23,10 +23,12 @@ def preview(config, path, *, console=None):
 
     Raises:
         ConfigError: the configuration does not fit the data.
-        DataError: the data set is not to be had.
+        DataError: the data set is not to be had, or bad images stop the preview as they would stop the training.
     """
     console = console or Console()
-    draw_preview(make_task(config, console), pathlib.Path(path))
+    task = make_task(config, console)
+    with task.bad_images.telling():
+        draw_preview(task, pathlib.Path(path))
     console.print(f"Wrote {path}")
 
 

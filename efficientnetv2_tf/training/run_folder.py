@@ -77,10 +77,9 @@ class RunFolder:
         """Accuracies, times and versions, as JSON."""
         return self.path / "summary.json"
 
-    @property
-    def bad_images(self):
-        """Images that could not be used, as CSV."""
-        return self.path / "bad_images.csv"
+    def bad_images(self, worker=0):
+        """Images that a worker could not use, as CSV; each has its own, because it meets its part of them only."""
+        return self.path / (f"bad_images-{worker}.csv" if worker else "bad_images.csv")
 
     @property
     def training_picture(self):
@@ -134,7 +133,7 @@ class RunFolder:
     def _refuse_to_overwrite(self):
         ours = (
             self.checkpoints, self.model, self.classes, self.metrics, self.tensorboard, self.summary,
-            self.bad_images, self.training_picture, self.augmentation_picture,
+            *self.path.glob("bad_images*.csv"), self.training_picture, self.augmentation_picture,
         )  # fmt: skip
         there = [path.name for path in ours if path.exists()]
         if there:

@@ -109,9 +109,14 @@ def num_workers(strategy):
     return strategy.cluster_resolver.cluster_spec().num_tasks("worker") if is_multi_worker else 1
 
 
+def worker_index(strategy):
+    """Which of the processes that train together this one is, from 0."""
+    return 0 if num_workers(strategy) == 1 else strategy.cluster_resolver.task_id
+
+
 def is_chief(strategy):
     """Whether this process writes files, prints and draws."""
-    return num_workers(strategy) == 1 or strategy.cluster_resolver.task_id == 0
+    return worker_index(strategy) == 0
 
 
 def input_shard(strategy):
@@ -208,7 +213,7 @@ def spread_seeds(strategy, seeds):
     if strategy.num_replicas_in_sync == 1:
         return
     local = len(strategy.extended.worker_devices)
-    worker = 0 if num_workers(strategy) == 1 else strategy.cluster_resolver.task_id
+    worker = worker_index(strategy)
     for seed in seeds:
         for index, copy in enumerate(strategy.experimental_local_results(seed)):
             value = copy.numpy()

@@ -80,8 +80,14 @@ class Task:
         Args:
             path: of its CSV file; None writes none.
             tell: called with a line of text for each.
+
+        Raises:
+            DataError: the file lists too many.
         """
-        return dataclasses.replace(self, bad_images=_bad_images(self.config.data, path=path, tell=tell))
+        bad_images = _bad_images(self.config.data, path=path, tell=tell)
+        for name, split in (("train", self.source.train), ("eval", self.source.eval)):  # before a network is built
+            bad_images.check(name, split)
+        return dataclasses.replace(self, bad_images=bad_images)
 
 
 def make_task(config, console):

@@ -38,6 +38,7 @@ from efficientnetv2_tf.training.strategy import (
     is_chief,
     make_strategy,
     num_workers,
+    worker_index,
 )
 from efficientnetv2_tf.training.summary import RunSummary
 from efficientnetv2_tf.training.task import make_task
@@ -84,9 +85,8 @@ def _train(config, run_folder, strategy, console, began):
         if is_chief(strategy):
             for change in folder.claim(task.config):
                 console.print(f"Going on with a changed configuration: {change}", markup=False)
-            task = task.writing_bad_images(folder.bad_images, console.print)
-        else:
-            task = task.writing_bad_images(None, logging.warning)
+        tell = console.print if is_chief(strategy) else logging.warning
+        task = task.writing_bad_images(folder.bad_images(worker_index(strategy)), tell)
     console.print(f"Writing to {folder.path}. Should it be interrupted: {folder.how_to_go_on}", soft_wrap=True)
     if not is_chief(strategy):
         return _run(task, folder, strategy, None, console)

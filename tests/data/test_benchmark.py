@@ -1,5 +1,6 @@
 """The benchmark of the input pipeline measures, prints and draws."""
 
+import dataclasses
 import io
 import json
 
@@ -57,3 +58,11 @@ def test_without_a_good_picture(quick, photos, tmp_path):
     source = open_source(f"folder:{photos}")
     with pytest.raises(DataError, match="has no picture that can be decoded"):
         benchmark_input(source, DataConfig(), plan_stages(1, 1, image_size=(16, 16)), style="v2", output=tmp_path)
+
+
+def test_a_label_that_is_no_class_is_named(quick, photos, tmp_path):
+    opened = open_source(f"folder:{photos}")
+    source = dataclasses.replace(opened, class_names=("a",))
+    with pytest.raises(DataError, match=r"b/1\.jpg: label 1: expected 0 to 0\. .*data\.on_bad_image=skip"):
+        config = DataConfig(on_bad_image="error", shuffle_buffer=1)
+        benchmark_input(source, config, plan_stages(1, 1, image_size=(16, 16)), style="v2", output=tmp_path)

@@ -64,6 +64,27 @@ def test_where_evaluation_looks(style, size, crop, cropped):
     assert image[..., 0].mean() == pytest.approx(59.5, abs=1)
 
 
+@pytest.mark.parametrize("style", ["v1", "v2"])
+def test_pictures_of_a_pixel_or_two(style):
+    """They are as good as others."""
+    sides = [(1, 1), (1, 40), (40, 1), (2, 2), (2, 3)]
+    for size in (16, 224, 380):
+        top, left, height, width = decode.eval_window(tf.constant(sides), size, style).numpy().T
+        assert min(*height, *width) > 0 and min(*top, *left) >= 0
+        assert (np.stack([top + height, left + width], axis=1) <= sides).all()
+    flat = [tf.fill([*shape, 3], tf.constant(200, tf.uint8)) for shape in sides]
+    encoded = [encode(image) for image in flat for encode in (tf.io.encode_png, tf.io.encode_jpeg)]
+    dataset = tf.data.Dataset.from_tensor_slices((encoded, seeds(len(encoded)))).map(
+        lambda picture, seed: (
+            decode.preprocess_eval(picture, 16, style),
+            decode.decode_for_training(picture, 16, seed, style, crop=True, flip=True),
+        )
+    )
+    for evaluated, trained in dataset.as_numpy_iterator():
+        np.testing.assert_allclose(evaluated, decode.normalize(tf.fill([16, 16, 3], 200), style), atol=0.03)
+        np.testing.assert_allclose(trained, np.full([16, 16, 3], 200), atol=1)
+
+
 def test_normalize():
     values = np.array([[[0, 128, 255]]], np.uint8)
     np.testing.assert_allclose(decode.normalize(values, "v2"), [[[-1, 0, 127 / 128]]], atol=1e-6)

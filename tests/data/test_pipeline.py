@@ -382,17 +382,19 @@ def test_bad_images_are_left_out_and_the_epoch_filled_up(with_bad_ones, tmp_path
     assert "JPEG" in rows[7]["reason"]
 
 
-def test_going_on_after_bad_images_gives_the_same_batches(with_bad_ones, tmp_path):
-    def dataset(name):
-        bad_images = BadImages(tmp_path / name, limit=0.1, tell=lambda _: None)
-        return train_dataset(with_bad_ones, config(), controls, style="v2", seed=0, bad_images=bad_images)
+@pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
+def test_going_on_after_bad_images_gives_the_same_batches(with_bad_ones, tmp_path, shard):
+    def start():
+        bad_images = BadImages(tmp_path / "bad.csv", limit=0.1, tell=lambda _: None)
+        options = {"style": "v2", "seed": 0, "shard": shard, "bad_images": bad_images}
+        return train_dataset(with_bad_ones, config(), controls, **options)
 
     controls = StageControls(stage())
-    whole = [(images.numpy(), labels.numpy()) for images, labels in dataset("bad.csv")]
+    whole = [(images.numpy(), labels.numpy()) for images, labels in start()]
+    again = start()
     for first in (1, 3, 5):
         controls.first_batch.assign(first)
-        rest = [(images.numpy(), labels.numpy()) for images, labels in dataset("bad.csv")]
-        assert checksum(rest) == checksum(whole[first:])
+        assert checksum([(images.numpy(), labels.numpy()) for images, labels in again]) == checksum(whole[first:])
 
 
 def test_bad_images_have_no_weight_in_evaluation(with_bad_ones):
@@ -425,14 +427,19 @@ def test_too_many_bad_images_stop_the_run(with_bad_ones, tmp_path):
     expected = r"3 of the 50 train images cannot be used, more than data\.bad_image_limit=0\.04 allows.*bad\.csv"
     with pytest.raises(DataError, match=expected):
         raise bad_images.error
+    again = BadImages(tmp_path / "bad.csv", limit=0.04, tell=lambda _: None)
+    with pytest.raises(DataError, match=r"3 of the 50 train images cannot be used.*bad\.csv.*delete that file"):
+        train_dataset(with_bad_ones, config(), StageControls(stage()), style="v2", seed=0, bad_images=again)
 
 
-def test_stopping_at_the_first_bad_image(with_bad_ones):
-    bad_images = BadImages(on_bad_image="error")
-    with pytest.raises(tf.errors.OpError):
-        list(eval_dataset(with_bad_ones, config(), image_size=16, batch_size=9, style="v2", bad_images=bad_images))
-    assert "example 7: " in str(bad_images.error)
-    assert "data.on_bad_image=skip" in str(bad_images.error)
+def test_stopping_at_the_first_bad_image_at_every_start(with_bad_ones, tmp_path):
+    for _ in range(2):
+        bad_images = BadImages(tmp_path / "bad.csv", on_bad_image="error")
+        assert bad_images.known("eval") == []
+        with pytest.raises(tf.errors.OpError):
+            list(eval_dataset(with_bad_ones, config(), image_size=16, batch_size=9, style="v2", bad_images=bad_images))
+        assert "example 7: " in str(bad_images.error)
+        assert "data.on_bad_image=skip" in str(bad_images.error)
 
 
 # --- memory ---

@@ -63,6 +63,22 @@ def test_augmentation(tmp_path, stages, images):
     opened(tmp_path / "augmentation.png")
 
 
+@pytest.mark.parametrize("stages", [1, 4])
+def test_long_titles_are_not_cut_off(tmp_path, stages):
+    title = "folder:/data/TEAM-WITH-A-LONG-NAME/2024/" + "very_long_name_of_a_folder/" * 5 + "end"
+    images = [np.full([8, 8, 3], 0.5)] * 2
+    pictures.draw_augmentation([images] * stages, ["stage"] * stages, tmp_path / "augmentation.png", title)
+    assert_white_edges(opened(tmp_path / "augmentation.png"))
+    (tmp_path / "augmentation.png").unlink()
+    pictures.draw_training([row(1), row(2)], tmp_path / "training.png", title)
+    assert_white_edges(opened(tmp_path / "training.png"))
+
+
+def assert_white_edges(image):
+    for edge in (image[:4], image[-4:], image[:, :4], image[:, -4:]):
+        assert edge.min() == 1
+
+
 def test_replaces_an_older_picture(tmp_path):
     path = tmp_path / "training.png"
     path.write_bytes(b"old")

@@ -101,6 +101,15 @@ def test_all_that_may_change_exists():
     assert flat(small()).keys() >= MAY_CHANGE
 
 
+@pytest.mark.parametrize("worker", [0, 1])
+def test_somebody_s_list_of_bad_images_is_not_added_to(tmp_path, worker):
+    folder = RunFolder(tmp_path)
+    folder.bad_images(worker).write_text("mine")
+    with pytest.raises(ConfigError, match=folder.bad_images(worker).name):
+        folder.claim(small())
+    assert not folder.config.exists()
+
+
 def test_reading_where_there_is_nothing(tmp_path):
     folder = RunFolder(tmp_path / "none")
     with pytest.raises(ConfigError, match=r"none.config\.yaml was not found.*--model_dir.*--mode=train"):

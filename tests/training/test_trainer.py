@@ -58,6 +58,24 @@ def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path):
     assert all(float(row["images_per_second"]) > 0 for row in rows)
 
 
+def test_each_worker_keeps_its_own_list_of_bad_images(monkeypatch, tmp_path):
+    """What a worker does not know of after a restart shifts its batches."""
+    tasks = []
+    monkeypatch.setattr(trainer, "_run", lambda task, *_: tasks.append(task))
+    monkeypatch.setattr(trainer, "is_chief", lambda _: False)
+
+    def start(worker):
+        monkeypatch.setattr(trainer, "worker_index", lambda _: worker)
+        trainer.train(load_config("testing", OVERRIDES), tmp_path / "run", console=console())
+        return tasks[-1]
+
+    task = start(1)
+    task.bad_images.report("train", task.source.train, 7, "cut off")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["bad_images-1.csv"]
+    assert start(1).bad_images.known("train") == [7]
+    assert start(2).bad_images.known("train") == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_and_evaluates_to_the_same_accuracy_again(tmp_path, policy):
