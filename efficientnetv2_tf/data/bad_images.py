@@ -167,7 +167,7 @@ def _reason(split, item, label, num_classes):
     try:
         encoded = split.read(tf.constant(item))
         if not encoded.numpy():
-            return "empty, or its record is damaged"
+            return "empty, or its record cannot be read as an example"
         decode(encoded)
     except tf.errors.OpError as error:
         return error_text(error)

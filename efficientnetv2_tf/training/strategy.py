@@ -121,8 +121,7 @@ def is_chief(strategy):
 
 def input_shard(strategy):
     """(index, number) of this process' input pipeline among those of all workers."""
-    workers = num_workers(strategy)
-    return (strategy.cluster_resolver.task_id if workers > 1 else 0), workers
+    return worker_index(strategy), num_workers(strategy)
 
 
 def describe(strategy, doing="Training"):

@@ -30,7 +30,7 @@ PICTURE = tf.io.encode_png(tf.zeros([1, 1, 3], tf.uint8)).numpy()
 @pytest.mark.parametrize(
     "item, label, reason",
     [
-        (b"", 0, "empty, or its record is damaged"),
+        (b"", 0, "empty, or its record cannot be read as an example"),
         (PICTURE, 3, "label 3: expected 0 to 2"),
         (PICTURE, -1, "label -1: expected 0 to 2"),
         (PICTURE, [1, 4], "label [1 4]: expected 0 to 2"),
