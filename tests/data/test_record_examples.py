@@ -64,6 +64,7 @@ def test_labels_as_text():
         (example(image=b"PNG", label=[0, 1]), b"PNG", -1),
         (example(image=[b"PNG", b"JPEG"], label=1), b"", 1),
     ],
+    ids=["nothing", "no label", "no image", "two labels", "two images"],  # protocol buffers have no order
 )
 def test_what_is_missing_or_doubled_is_no_error(record, image, label):
     """But a picture or label that the pipeline can tell of, with the record's key."""
@@ -131,6 +132,10 @@ def test_records_of_another_kind():
     assert "have: none." in error_of([b""])
 
 
-@pytest.mark.parametrize("odd", [b"\xff" * 20, example(image=b"PNG", label=b"bee"), example(image=0.5, label=1)])
+@pytest.mark.parametrize(
+    "odd",
+    [b"\xff" * 20, example(image=b"PNG", label=b"bee"), example(image=0.5, label=1)],
+    ids=["no example", "label as text", "image as number"],
+)
 def test_a_single_odd_record_is_no_error(odd):
     assert check_examples([odd, *[example(image=b"PNG", label=1)] * 2], "/data/a", ONE, NAMES) == tf.int64
