@@ -73,7 +73,7 @@ def _relay(index, lines):
         print(f"[worker {index}] {line}", end="", file=sys.stderr, flush=True)
 
 
-def _end(workers, patience=20):
+def _end(workers, patience=300):
     """Tells the workers that are still there to stop, and kills those that do not; TensorFlow may not listen."""
     for worker in workers:
         if worker.poll() is None:
@@ -82,7 +82,7 @@ def _end(workers, patience=20):
     for worker in workers:
         try:
             worker.wait(max(deadline - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
             worker.kill()
             worker.wait()
 

@@ -89,6 +89,12 @@ flags.DEFINE_list(
     "Default: all but int8_mixed.",
 )
 flags.DEFINE_bool("uint8_io", None, "For --mode=export: whether TFLite's mode int8 takes and gives uint8.")
+flags.DEFINE_integer(
+    "tflite_images",
+    None,
+    "For --mode=export: evaluation pictures on which TFLite is compared, at most. Default: all.",
+    lower_bound=1,
+)
 flags.DEFINE_float(
     "min_agreement", None, "For --mode=export: share of pictures on which each TFLite file has to agree."
 )
@@ -136,7 +142,8 @@ def main(argv):
         print(str(error) or "Interrupted.", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 130))
     except _expected_errors() as error:
-        hint = " Choose a --model_dir that can be written to, or free some space." if isinstance(error, OSError) else ""
+        place = {"train": "a --model_dir", "traineval": "a --model_dir"}.get(FLAGS.mode, "an --output")
+        hint = f" Choose {place} that can be written to, or free some space." if isinstance(error, OSError) else ""
         _fail(f"{error}{hint}")
 
 
@@ -282,6 +289,7 @@ def _export():
     names = ("name", "tflite_modes", "uint8_io", "min_agreement")
     options = {name: FLAGS[name].value for name in names if FLAGS[name].present}
     check_export(FLAGS.format, **options)
+    options["tflite_images"] = FLAGS.tflite_images
     _refuse_configuration()
     console = _console()
     _load_tensorflow(RunFolder(pathlib.Path(FLAGS.model_dir)).read_config(), console)

@@ -103,7 +103,7 @@ def draw_explanation(picture, heatmap, region, title, path):
     extent = (left * width, right * width, bottom * height, top * height)
     axes[1].imshow(heatmap, cmap="jet", vmin=0, vmax=1, alpha=0.5, extent=extent, interpolation="bilinear")
     axes[1].set(xlim=(0, width), ylim=(height, 0))
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
     pyplot.close(figure)

@@ -63,6 +63,7 @@ def export(
     tflite_modes=None,
     uint8_io=False,
     min_agreement=None,
+    tflite_images=None,
     data_dir=None,
     console=None,
 ):
@@ -79,6 +80,7 @@ def export(
         uint8_io: whether TFLite's mode int8 takes and gives uint8.
         min_agreement: share of the evaluation pictures, in (0, 1], on which every TFLite file's top class must be the
             network's; None asks for nothing.
+        tflite_images: evaluation pictures on which TFLite is compared, at most; None takes all.
         data_dir: where the training's data set lies now; None is where it was.
         console: a `rich.console.Console` for what happens; None prints to the terminal.
 
@@ -102,7 +104,7 @@ def export(
         if "saved_model" in formats:
             job.write_saved_model()
         if "tflite" in formats:  # after the SavedModel, which its report times as well
-            job.write_tflite(tflite_modes or tflite.DEFAULT_MODES, uint8_io, min_agreement)
+            job.write_tflite(tflite_modes or tflite.DEFAULT_MODES, uint8_io, min_agreement, tflite_images)
         if "onnx" in formats:
             job.write_onnx()
         job.compare()
@@ -173,7 +175,7 @@ class _Job:
         write_saved_model(self._bundle, self._saved_model)
         write_warmup_requests(self._saved_model, self._name, self._bundle.image_size)
 
-    def write_tflite(self, modes, uint8_io, min_agreement):
+    def write_tflite(self, modes, uint8_io, min_agreement, limit):
         from efficientnetv2_tf.deploy import tflite_data
 
         self._console.print("Reading pictures for TFLite ...")
@@ -184,7 +186,7 @@ class _Job:
             self._bundle,
             self._files,
             modes,
-            evaluation_batches=tflite_data.evaluation_batches(self._task, self._bundle),
+            evaluation_batches=tflite_data.evaluation_batches(self._task, self._bundle, limit=limit),
             calibration_images=images,
             calibration_seed=seed,
             uint8_io=uint8_io,
@@ -203,10 +205,11 @@ class _Job:
 
         pictures = parity.evaluation_pictures(self._task.source) if self._task else parity.generated_pictures()
         self._console.print("Comparing with model.keras ...")
-        comparison = parity.Parity(self._bundle, pictures)
-        rows = comparison.saved_model(self._saved_model, self._name) if self._saved_model.exists() else []
-        rows += [comparison.tflite(path) for path in sorted(self._files.glob("*.tflite"))]
-        rows += [comparison.onnx(path) for path in sorted(self._files.glob("*.onnx"))]
+        with parity.full_float32():
+            comparison = parity.Parity(self._bundle, pictures)
+            rows = comparison.saved_model(self._saved_model, self._name) if self._saved_model.exists() else []
+            rows += [comparison.tflite(path) for path in sorted(self._files.glob("*.tflite"))]
+            rows += [comparison.onnx(path) for path in sorted(self._files.glob("*.onnx"))]
         self._console.print(parity.parity_table(rows, pictures))
         parity.check_parity(rows)
         write_json(self._files / PARITY_REPORT, parity.parity_report(rows, pictures))

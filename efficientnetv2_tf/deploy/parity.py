@@ -1,5 +1,6 @@
 """Whether what was exported gives what model.keras gives: the largest difference of a probability, file by file."""
 
+import contextlib
 import dataclasses
 import io
 import pathlib
@@ -99,6 +100,17 @@ def generated_pictures(count=PICTURES):
         return file.getvalue()
 
     return Pictures([encode(number) for number in range(count)], "generated pictures")
+
+
+@contextlib.contextmanager
+def full_float32():
+    """TensorFlow without TF32, which keeps 10 bits of a float32's mantissa on GPUs since Ampere."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
 class Parity:

@@ -50,7 +50,8 @@ def find_pictures(inputs):
     """
     found = {}
     for name in map(os.path.expanduser, map(os.fspath, inputs)):
-        matches = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+        listed = (path for path in glob.glob(name, recursive=True) if not path.endswith(EXPLANATION))
+        matches = [name] if os.path.exists(name) else sorted(listed)
         pictures = [path for match in matches for path in (_below(match) if os.path.isdir(match) else [match])]
         if not pictures:
             raise ConfigError(
@@ -80,7 +81,7 @@ def prediction_table(predictions):
     for column in ("picture", "shows", "", "or"):
         table.add_column(column, overflow="fold", justify="right" if not column else "left")
     for prediction in predictions[:_MOST_LINES]:
-        path = str(prediction.path)
+        path = _plain(str(prediction.path))
         if prediction.problem:
             table.add_row(path, f"[red]not read: {_plain(prediction.problem)}[/red]")
             continue

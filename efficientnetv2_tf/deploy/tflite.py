@@ -199,7 +199,11 @@ class _Export:
 
         # Halfway from what is wanted to everything, as the evaluation pictures are others.
         target = (1 + (self._min_agreement or _AGREEMENT)) / 2
-        expected = self.float_probabilities(self._converter.calibration_images)
+        import numpy as np
+
+        images = self._converter.calibration_images
+        parts = [self.float_probabilities(images[start : start + 16]) for start in range(0, len(images), 16)]
+        expected = np.concatenate(parts)
         mixed = convert_mixed(self._converter, expected, target, self._console)
         return mixed.content, {"float_parts": list(mixed.float_parts), "parts": mixed.parts}
 

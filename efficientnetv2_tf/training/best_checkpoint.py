@@ -45,7 +45,9 @@ class BestCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         best = read_best(self._checkpoints.folder)
-        if "val_accuracy" not in logs or (best and best["val_accuracy"] >= logs["val_accuracy"]):
+        # An epoch that comes again after its checkpoint was damaged takes the place of the damaged one.
+        again = best and best["epoch"] == epoch + 1
+        if "val_accuracy" not in logs or (best and not again and best["val_accuracy"] >= logs["val_accuracy"]):
             return
         newest = pathlib.Path(self._checkpoints.newest)
         name = f"epoch-{epoch + 1}"

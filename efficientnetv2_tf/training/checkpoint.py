@@ -33,8 +33,9 @@ class Checkpoints:
             follows from the first one's.
     """
 
-    def __init__(self, folder, classifier, keep=3, *, writes=True):
+    def __init__(self, folder, classifier, keep=3, *, writes=True, marker=None):
         self.folder = pathlib.Path(folder)
+        self._marker = marker
         self._writes = writes
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         self.batch = tf.Variable(0, dtype=tf.int64, trainable=False, name="batch")
@@ -94,7 +95,7 @@ class Checkpoints:
 
     def _refuse_vanished(self):
         """TensorFlow would make the folders again, such as on the disk below a mount that is gone."""
-        expected = self.folder if self.newest else self.folder.parent
+        expected = self.folder if self.newest else self._marker or self.folder.parent
         if not expected.exists():
             raise CheckpointError(
                 f"{expected} is no longer there, so nothing was saved. Was it moved, deleted or unmounted? With it "

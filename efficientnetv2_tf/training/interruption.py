@@ -52,7 +52,7 @@ class StopSignals:
                 raise KeyboardInterrupt
             return
         self.received = number
-        with contextlib.suppress(OSError):  # nobody may read it any more
+        with contextlib.suppress(OSError, RuntimeError):  # nobody may read it any more, or another text is on its way
             self._tell(f"{signal.Signals(number).name}: saving after this step ... (A second Ctrl-C ends at once.)")
 
 

@@ -21,11 +21,13 @@ class ProfileSteps(keras.callbacks.Callback):
         super().__init__()
         self._folder, self._steps, self._tell = str(folder), steps, tell
         self._seen = 0
+        self._recording = False
         self._trace = None
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._seen == _SKIPPED:
             tf.profiler.experimental.start(self._folder)
+            self._recording = True
         if _SKIPPED <= self._seen < _SKIPPED + self._steps:
             # TensorBoard finds the steps by these names and numbers.
             self._trace = tf.profiler.experimental.Trace("train", step_num=self._seen, _r=1)
@@ -40,10 +42,16 @@ class ProfileSteps(keras.callbacks.Callback):
             self._stop(self._steps)
 
     def on_train_end(self, logs=None):
-        if _SKIPPED < self._seen < _SKIPPED + self._steps:
+        if self._trace is not None:  # an error cut the step off
+            self._trace.__exit__(None, None, None)
+            self._trace = None
+        if self._recording:
             self._stop(self._seen - _SKIPPED)
             self._seen = _SKIPPED + self._steps  # of two `fit`s only the first is recorded
 
+    close = on_train_end
+
     def _stop(self, steps):
+        self._recording = False
         tf.profiler.experimental.stop()
         self._tell(f"Recorded {steps} training steps for TensorBoard's profiler: tensorboard --logdir={self._folder}")

@@ -275,9 +275,10 @@ def explaining_lost_workers(workers):
     except _LOST as error:
         if workers == 1:
             raise
+        text = (error.message or "").strip().partition("\n")[0][:300]
         raise ClusterError(
             "Another worker of this training ended or can no longer be reached; its own output says why. To go on, "
-            f"start the same commands again with the same --model_dir. (TensorFlow: {type(error).__name__})"
+            f"start the same commands again with the same --model_dir. (TensorFlow: {type(error).__name__}: {text})"
         ) from error
 
 

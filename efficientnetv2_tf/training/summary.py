@@ -17,6 +17,10 @@ from efficientnetv2_tf.training.process_memory import peak_device_memory, peak_m
 from efficientnetv2_tf.training.run_folder import write_json
 
 _WRITE_EVERY = 30.0  # seconds, within an epoch
+# What a training that is started again keeps, until there is something newer.
+_KEPT = (
+    "steps", "parameters", "test_images", "test_accuracy", "test_loss", "test_accuracy_raw", "test_loss_raw",
+)  # fmt: skip
 
 
 class RunSummary:
@@ -38,6 +42,7 @@ class RunSummary:
         before = _read(folder.summary)
         self._seconds = before.get("seconds", 0.0)
         self._values = {
+            **{key: before[key] for key in _KEPT if key in before},
             "state": "running",
             "error": None,
             "model": task.config.model.name,
@@ -97,7 +102,8 @@ class RunSummary:
             peak_memory=_larger(self._values.get("peak_memory"), peak_memory()),
             peak_device_memory=_larger(self._values.get("peak_device_memory"), peak_device_memory()),
         )
-        write_json(self._folder.summary, self.values)
+        if self._folder.path.exists():  # making it again would hide that it is gone, which the next checkpoint tells
+            write_json(self._folder.summary, self.values)
 
     def callback(self):
         """The Keras callback that writes the file while the training runs; after the one that writes metrics.csv."""
@@ -112,14 +118,15 @@ class _Writing(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self._written > _WRITE_EVERY:
-            self._write()
+            with contextlib.suppress(OSError):  # such as a full disk: no reason to lose the steps since a checkpoint
+                self._write()
 
     def on_epoch_end(self, epoch, logs=None):
         self._write()
 
     def _write(self):
-        self._summary.write(steps=int(self.model.optimizer.iterations.numpy()))
         self._written = time.monotonic()
+        self._summary.write(steps=int(self.model.optimizer.iterations.numpy()))
 
 
 def _read(path):

@@ -104,11 +104,17 @@ def _run(task, folder, strategy, summary, console):
         classifier = build_classifier(task.config, strategy, task.steps_per_epoch, task.epochs)
     with chief_first(strategy):
         checkpoints = Checkpoints(
-            folder.checkpoints, classifier, task.config.train.keep_checkpoints, writes=is_chief(strategy)
+            folder.checkpoints,
+            classifier,
+            task.config.train.keep_checkpoints,
+            writes=is_chief(strategy),
+            marker=folder.config,
         )
+    # Kept through rollbacks: a signal that came in a step that is gone back on still counts.
+    signals = StopSignals(console.print)
 
     def fit(position):
-        _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console)
+        _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console, signals)
 
     with task.bad_images.telling():
         if is_chief(strategy) and not folder.augmentation_picture.exists():
@@ -129,7 +135,7 @@ def _fingerprint(config):
     return hashlib.sha256(repr(config.model_copy(update={"data": data})).encode()).hexdigest()
 
 
-def _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console):
+def _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console, signals):
     """One `fit` for the whole training."""
     epoch, batch = next_step(position, task)
     controls.first_batch.assign(batch)
@@ -144,7 +150,6 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
         epochs=task.epochs,
         first_batch=batch,
     )
-    signals = StopSignals(console.print)
     checkpointing = callbacks.Checkpointing(
         checkpoints, train_config.checkpoint_every_steps, train_config.checkpoint_every_minutes, batch
     )
@@ -161,7 +166,8 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
     )
     due = evaluation_is_due(position, task, folder, strategy)
     writing = _writing(checkpoints, folder, epoch - due, summary) if is_chief(strategy) else []
-    with contextlib.closing(display), signals:
+    profiling = _profiling(task, folder, strategy, console)
+    with contextlib.closing(display), _all_closed(profiling), signals:
         if due:
             finish_epoch(classifier, epoch - 1, [progress, evaluation, *writing])
         for first, end, number in segments(task, epoch, batch):
@@ -173,22 +179,28 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
                 initial_epoch=first,
                 # In this order: the stage's values first, then what may stop the training; a checkpoint comes before
                 # the evaluation, which may be interrupted; then what shows, and what writes it down.
-                callbacks=[
-                    progress, guard, checkpointing, stop, evaluation, display, *writing,
-                    *_profiling(task, folder, strategy, console),
-                ],
+                callbacks=[progress, guard, checkpointing, stop, evaluation, display, *writing, *profiling],
                 verbose=0,
                 shuffle=False,
-            )  # fmt: skip
+            )
 
 
 def _writing(checkpoints, folder, epoch, summary):
     """The callbacks of the chief, which write down how an epoch ended."""
+    # metrics.csv tells a restart that an epoch was evaluated, so it comes after what would be lost.
     return [
-        callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch),
         BestCheckpoint(checkpoints),
+        callbacks.MetricsLog(folder.metrics, folder.tensorboard, epoch),
         summary.callback(),
     ]
+
+
+@contextlib.contextmanager
+def _all_closed(things):
+    with contextlib.ExitStack() as stack:
+        for thing in things:
+            stack.callback(thing.close)
+        yield
 
 
 def _profiling(task, folder, strategy, console):

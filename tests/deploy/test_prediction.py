@@ -43,7 +43,7 @@ def test_a_folder_stands_for_its_pictures(photos):
 def test_patterns_files_and_folders_in_the_order_given(photos, monkeypatch):
     monkeypatch.chdir(photos)
     assert [str(path) for path in find_pictures(["deep", "*.png", "notes.txt", "a.png"])] == [
-        "deep/er/c.webp", "a.png", "a.png.explain.png", "notes.txt",
+        "deep/er/c.webp", "a.png", "notes.txt",
     ]  # fmt: skip
     assert found(photos, photos / "**" / "*.webp") == ["deep/er/c.webp"]
 
@@ -67,6 +67,12 @@ def test_the_table_shows_names_and_problems():
     assert "2 pictures, and 1 file that could not be read" in text
     for part in ("cat", "90.0 %", "dog [x] 10.0 %", "not read: cut: PNG, with [brackets]", "été", "hiver 25.0 %"):
         assert part in text
+
+
+def test_paths_are_no_markup():
+    console = Console(width=120, file=io.StringIO())
+    console.print(prediction_table([Prediction(pathlib.Path("[old]/cat.jpg"), ("cat",), (1.0,))]))
+    assert "[old]/cat.jpg" in console.file.getvalue()
 
 
 def test_a_long_table_is_cut(tmp_path):

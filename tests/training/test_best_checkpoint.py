@@ -46,6 +46,14 @@ def test_known_after_a_restart(make_linear, tmp_path):
     assert best["epoch"] == 4 and (kernel(tmp_path, best) == 4).all()
 
 
+def test_an_epoch_that_comes_again_replaces_its_copy(make_linear, tmp_path):
+    """As after the checkpoint, and with it the copy, was damaged."""
+    best = evaluated(make_linear(), tmp_path, [0.5])
+    (tmp_path / f"{best['checkpoint']}.data-00000-of-00001").write_bytes(b"damaged")
+    best = evaluated(make_linear(), tmp_path, [0.5])
+    assert find_damage(str(tmp_path / best["checkpoint"])) is None
+
+
 def test_without_hard_links(make_linear, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("not here")

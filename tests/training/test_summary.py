@@ -58,6 +58,20 @@ def test_a_finished_run(folder):
     assert found["peak_memory"] > 100 * 2**20
 
 
+def test_a_restart_keeps_what_is_known(folder):
+    with summary_for(folder).recording() as summary:
+        summary.write(test_accuracy=0.5, steps=21)
+    with summary_for(folder).recording():
+        found = read(folder)
+        assert (found["state"], found["sessions"], found["test_accuracy"], found["steps"]) == ("running", 2, 0.5, 21)
+
+
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    summary_for(folder).write()
+    assert not folder.path.exists()
+
+
 @pytest.mark.parametrize(
     "error, state, text",
     [

@@ -50,7 +50,7 @@ def running():
     @contextlib.contextmanager
     def run(store):
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(make_app(store), log_config=None, access_log=False)
+        config = uvicorn.Config(make_app(store), log_config=None, access_log=False, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
