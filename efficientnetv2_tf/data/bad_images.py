@@ -100,6 +100,8 @@ class BadImages:
 
     def _stop_at(self, split_name, split, where, reason):
         listed = f" All are listed in {self._path}." if self._path else ""
+        if self.error:  # what reads ahead goes on until it is told
+            raise self.error
         if self._on_bad_image == "error":
             self.error = DataError(
                 f"{where}: {reason}. Mend or remove it, or pass over such images with data.on_bad_image=skip."

@@ -438,6 +438,8 @@ def test_stopping_at_the_first_bad_image_at_every_start(with_bad_ones, tmp_path)
         assert bad_images.known("eval") == []
         with pytest.raises(tf.errors.OpError):
             list(eval_dataset(with_bad_ones, config(), image_size=16, batch_size=9, style="v2", bad_images=bad_images))
+        with pytest.raises(DataError):  # from what was read ahead
+            bad_images.report("eval", with_bad_ones.eval, 20, "empty")
         assert "example 7: " in str(bad_images.error)
         assert "data.on_bad_image=skip" in str(bad_images.error)
 
@@ -450,12 +452,13 @@ def test_memory_stays_flat(run_python, tmp_path):
     """An epoch of 1,000 JPEGs, which as pixels would take 400 MB, five times."""
     Image.effect_noise((400, 340), 60).convert("RGB").save(tmp_path / "one.jpg")
     code = f"""
-import resource, tensorflow as tf
+import tensorflow as tf
 from efficientnetv2_tf.data.pipeline import train_dataset
 from efficientnetv2_tf.data.sources import Source, Split
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.progressive.stages import Stage
 from efficientnetv2_tf.training.hparams import DataConfig
+from efficientnetv2_tf.training.process_memory import peak_memory
 def examples(shard=(0, 1), seed=None):
     return tf.data.Dataset.range(1000).map(lambda key: (key, "{tmp_path}/one.jpg", key % 3))
 split = Split(1000, examples, lambda n: [1000 // n] * n, str, read=tf.io.read_file, named_items=True)
@@ -465,7 +468,7 @@ dataset = train_dataset(Source("x", tuple("abc"), split, split), config, control
 for epoch in range(5):
     controls.epoch.assign(epoch)
     assert sum(1 for _ in dataset) == 20
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(peak_memory() // 2**20)
 """
     peaks = [int(line) for line in run_python(code).split()]  # MB
     assert peaks[-1] < peaks[0] * 1.1
