@@ -34,6 +34,7 @@ flags.DEFINE_enum(
         "benchmark_input",
         "benchmark_memory",
         "benchmark_fused",
+        "search",
         "import",
         "models",
         "export",
@@ -45,7 +46,8 @@ flags.DEFINE_enum(
     "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set; "
     "lists and draws what it finds into the folder --output. benchmark_input: measures the input pipeline, beside the "
     "official release's way. benchmark_memory: measures what a training step takes with gradient accumulation and with "
-    "recomputation. benchmark_fused: measures EfficientNet-B4 with fused stages, the paper's ablation. import: reads "
+    "recomputation. benchmark_fused: measures EfficientNet-B4 with fused stages, the paper's ablation. search: looks for "
+    "a better network, and writes it to --output as a recipe. import: reads "
     "--weights and writes the network with them to --output. models: prints the family as a table, and draws it to "
     "--output. export: writes what a training left for production to --output. predict: names what the pictures "
     "--images show. serve: a stand-in for TF Serving, for trying.",
@@ -233,6 +235,18 @@ def _benchmark_fused():
     )
 
 
+def _search():
+    from efficientnetv2_tf.search.hparams import SearchRecipe
+    from efficientnetv2_tf.training.hparams import ConfigError
+
+    config, console = _configure("search", SearchRecipe), _console()
+    try:
+        from efficientnetv2_tf.search.search import search
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error}. --mode=search needs more packages: pip install -e '.[search]'") from None
+    search(config, FLAGS.output or "search", console=console)
+
+
 def _import():
     from efficientnetv2_tf.files import replacing
     from efficientnetv2_tf.training.hparams import ConfigError
@@ -345,9 +359,10 @@ def _picture(default):
     return output
 
 
-def _configure():
+def _configure(default_recipe=None, schema=None):
     """The configuration that the flags ask for; every mistake in them is found here, before TensorFlow loads."""
     from efficientnetv2_tf.data.sources import check_source, list_sources
+    from efficientnetv2_tf.training.hparams import Config
     from efficientnetv2_tf.training.recipes import is_override, load_config
     from efficientnetv2_tf.training.release_keys import recipe_for_dataset
 
@@ -356,10 +371,11 @@ def _configure():
     release_name = None if known else recipe_for_dataset(dataset)  # of Cifar10Ft and the like
     # Under the release's names a YAML file goes over the data set's values, as there.
     if release_name or all(not item.strip() or is_override(item) for item in FLAGS.hparams):
-        recipe = recipe_for_dataset(dataset or "digits")
+        recipe = recipe_for_dataset(dataset) if dataset else default_recipe or "digits"
     if release_name:
         dataset = load_config(release_name).data.dataset
-    config = load_config(recipe, FLAGS.hparams, model=FLAGS.model, dataset=dataset, data_dir=FLAGS.data_dir)
+    chosen = {"model": FLAGS.model, "dataset": dataset, "data_dir": FLAGS.data_dir}
+    config = load_config(recipe, FLAGS.hparams, **chosen, schema=schema or Config)
     if FLAGS.mode != "plan":
         check_source(config.data.dataset, config.data.data_dir)
     return config
@@ -411,10 +427,11 @@ def _expected_errors():
     """The errors whose message says all; others are ours, and keep their traceback."""
     from efficientnetv2_tf.data.sources import DataError
     from efficientnetv2_tf.networks.weight_file import WeightsError
+    from efficientnetv2_tf.search.space import SpaceError
     from efficientnetv2_tf.training.cluster import ClusterError
     from efficientnetv2_tf.training.hparams import ConfigError
 
-    errors = [ConfigError, ClusterError, DataError, WeightsError, OSError]
+    errors = [ConfigError, ClusterError, DataError, SpaceError, WeightsError, OSError]
     if "tensorflow" in sys.modules:
         from efficientnetv2_tf.training.checkpoint import CheckpointError
         from efficientnetv2_tf.training.nonfinite import NonFiniteError
@@ -435,6 +452,7 @@ _MODES = {
     "benchmark_input": _benchmark_input,
     "benchmark_memory": _benchmark_memory,
     "benchmark_fused": _benchmark_fused,
+    "search": _search,
     "import": _import,
     "models": _models,
     "export": _export,

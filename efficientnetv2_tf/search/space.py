@@ -7,12 +7,14 @@ no framework: what a network costs is counted from its block strings, and what c
 import dataclasses
 import itertools
 import math
+import random
 
 from efficientnetv2_tf.networks.block_string import BlockSpec, expand, format_block, round_filters
 from efficientnetv2_tf.networks.cost import multiply_adds, parameters
 from efficientnetv2_tf.networks.variants import get_variant
 
 OPERATIONS = ("mbconv", "fused_mbconv")
+_SAMPLED = 1000  # networks, to see whether any is within the limits
 
 
 class SpaceError(ValueError):
@@ -151,6 +153,38 @@ class SearchSpace:
         return tuple(
             format_block(dataclasses.replace(stage[0], repeats=len(stage))) for stage in self._backbone_stages()
         )
+
+    def v2_blocks(self):
+        """The backbone's channels and depth with EfficientNetV2's own choices (ICML 2021, table 4).
+
+        The first three stages are fused and without squeeze-and-excitation, all kernels are 3 x 3, and the expansions
+        1, 4, 4, 4, then 6.
+        """
+        blocks = []
+        for number, stage in enumerate(self._backbone_stages(), start=1):
+            operation, expand_ratio = OPERATIONS[number <= 3], 1 if number == 1 else 4 if number <= 4 else 6
+            se_ratio = 0.0 if number <= 3 else 0.25
+            blocks.append(format_block(_spec(stage[0], operation, 3, expand_ratio, len(stage), se_ratio)))
+        return tuple(blocks)
+
+    def share_within_limits(self):
+        """How many of some random networks are within the limits, as a share.
+
+        Raises:
+            SpaceError: none is.
+        """
+        if self.max_parameters is None and self.max_multiply_adds is None:
+            return 1.0
+        generator = random.Random(0)
+        networks = (self.network(lambda _, options: generator.choice(options)) for _ in range(_SAMPLED))
+        share = sum(self.excess(blocks) is None for blocks in networks) / _SAMPLED
+        if not share:
+            raise SpaceError(
+                f"None of {_SAMPLED} random networks of the space is within max_parameters={self.max_parameters} and "
+                f"max_multiply_adds={self.max_multiply_adds}. Raise the limits, or make the backbone smaller with its "
+                "width_coefficient or depth_coefficient."
+            )
+        return share
 
     def _backbone_stages(self):
         variant = get_variant(self.backbone)

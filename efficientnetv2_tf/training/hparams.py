@@ -33,7 +33,7 @@ def _as_pair(value):
 
 def _as_tuple(value):
     if not isinstance(value, list | tuple):
-        raise PydanticCustomError("list", "Input should be a list of strings")
+        raise PydanticCustomError("list", "Input should be a list")
     return tuple(value)
 
 
@@ -87,6 +87,8 @@ Amount = Annotated[float, Field(ge=0)]  # 0 is off
 Positive = Annotated[float, Field(gt=0)]
 Magnitude = Annotated[float, Field(ge=0, le=30)]  # RandAugment's scale
 Strings = Annotated[tuple[str, ...], pydantic.BeforeValidator(_as_tuple)]
+Integers = Annotated[tuple[int, ...], pydantic.BeforeValidator(_as_tuple)]
+Numbers = Annotated[tuple[float, ...], pydantic.BeforeValidator(_as_tuple)]
 Blocks = Annotated[Strings, pydantic.AfterValidator(_buildable)]
 SizePair = Annotated[tuple[Count | None, Count | Literal["eval"] | None], pydantic.BeforeValidator(_as_pair)]
 MagnitudePair = Annotated[tuple[Magnitude, Magnitude], pydantic.BeforeValidator(_as_pair)]
@@ -94,11 +96,13 @@ AmountPair = Annotated[tuple[Amount, Amount], pydantic.BeforeValidator(_as_pair)
 RatePair = Annotated[tuple[Rate, Rate], pydantic.BeforeValidator(_as_pair)]
 
 
-class _Frozen(pydantic.BaseModel):
+class Frozen(pydantic.BaseModel):
+    """A section: frozen, typed, unknown keys forbidden."""
+
     model_config = pydantic.ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ModelConfig(_Frozen):
+class ModelConfig(Frozen):
     """The network. None: the variant's own value."""
 
     name: Annotated[str, pydantic.AfterValidator(_known_model)] = "efficientnetv2-s"
@@ -116,7 +120,7 @@ class ModelConfig(_Frozen):
     classifier_initializer: Literal["release", "zeros"] = "release"
 
 
-class DataConfig(_Frozen):
+class DataConfig(Frozen):
     """From files to batches."""
 
     dataset: Annotated[str, Field(min_length=1)] = "digits"
@@ -149,7 +153,7 @@ class DataConfig(_Frozen):
     bad_image_limit: Fraction = 0.01  # a larger share of bad images ends the run
 
 
-class ProgressiveConfig(_Frozen):
+class ProgressiveConfig(Frozen):
     """What changes from stage to stage (ICML 2021, Section 4 and Table 6): pairs (first stage, last stage).
 
     One number is a constant pair. With one stage only the last values count.
@@ -172,7 +176,7 @@ class ProgressiveConfig(_Frozen):
 PAIRS = tuple(f"progressive.{name}" for name in ("image_size", "randaugment", "mixup", "cutmix", "dropout"))
 
 
-class TrainConfig(_Frozen):
+class TrainConfig(Frozen):
     """The optimisation. Learning rates are for 256 images and grow with the batch size."""
 
     epochs: Count = 350
@@ -207,7 +211,7 @@ class TrainConfig(_Frozen):
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
 
 
-class RuntimeConfig(_Frozen):
+class RuntimeConfig(Frozen):
     """The machine, or the machines."""
 
     # auto: multi_worker in a cluster, tpu where there is one, mirrored on several GPUs, else one_device
@@ -224,7 +228,7 @@ class RuntimeConfig(_Frozen):
     onednn: bool = True  # sets TF_ENABLE_ONEDNN_OPTS before TensorFlow loads: up to 3.7x faster on CPUs
 
 
-class Config(_Frozen):
+class Config(Frozen):
     """The whole configuration: frozen, typed, unknown keys forbidden.
 
     Raises:

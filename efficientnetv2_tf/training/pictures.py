@@ -10,7 +10,8 @@ from efficientnetv2_tf.files import replacing
 _TITLE_WIDTH = 8  # characters an inch, at matplotlib's size of titles
 
 
-def _pyplot():
+def load_pyplot():
+    """matplotlib.pyplot, for files only."""
     import matplotlib
 
     matplotlib.use("Agg")  # files only: a training machine has no screen
@@ -19,7 +20,7 @@ def _pyplot():
     return pyplot
 
 
-def _set_title(figure, title):
+def set_title(figure, title):
     """In as many lines as it takes: matplotlib cuts off what is too long, and breaks no path."""
     figure.suptitle(textwrap.fill(title, int(_TITLE_WIDTH * figure.get_figwidth())))
 
@@ -32,7 +33,7 @@ def draw_training(rows, path, title):
         path: of the PNG to write.
         title: above the picture.
     """
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     figure, axes = pyplot.subplots(
         3, 1, sharex=True, figsize=(8, 8), height_ratios=(3, 3, 2), layout="constrained"
     )
@@ -56,7 +57,7 @@ def draw_training(rows, path, title):
     axes[2].set_xlim(rows[0]["epoch"] - 0.6, rows[-1]["epoch"] + 0.6)
     axes[2].set_xlabel("epoch")
     axes[2].xaxis.get_major_locator().set_params(integer=True)
-    _set_title(figure, title)
+    set_title(figure, title)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
     pyplot.close(figure)
@@ -83,7 +84,7 @@ def draw_augmentation(columns, titles, path, title):
         path: of the PNG to write.
         title: above the picture.
     """
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     rows = len(columns[0])
     figure, axes = pyplot.subplots(
         rows, len(columns), figsize=(max(2 * len(columns), 4), 1.8 * rows + 1), squeeze=False, layout="constrained"
@@ -93,7 +94,7 @@ def draw_augmentation(columns, titles, path, title):
         for row, image in enumerate(images):
             axes[row, column].imshow(np.clip(image, 0.0, 1.0), interpolation="nearest")
             axes[row, column].set_axis_off()
-    _set_title(figure, title)
+    set_title(figure, title)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
     pyplot.close(figure)
@@ -112,7 +113,7 @@ def draw_family(rows, path):
     drawn = [row for row in rows if row.published_top1 is not None]
     if not drawn:
         raise ValueError("`rows` should hold at least one network with a published top-1. Received none.")
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     from matplotlib import ticker
 
     figure, axes = pyplot.subplots(1, 2, sharey=True, figsize=(10, 5.5), layout="constrained")

@@ -33,9 +33,8 @@ from efficientnetv2_tf.training.release_keys import EvalShare, translate
 # The repository's hparams/ folder. An installed package has none: give the path of a YAML file there.
 RECIPES_DIR = pathlib.Path(__file__).resolve().parents[2] / "hparams"
 
-_DEFAULTS = flat(Config())
-_SECTIONS = tuple(Config.model_fields)
 _SIZES = "progressive.image_size"
+_SEARCH = "search."  # a section that only an architecture search has
 _COMPARISONS = ("greater", "less")
 _DATASET = "data.dataset"
 # What a recipe says of its own data set, and what is wrong for another one.
@@ -51,7 +50,7 @@ class _Layer:
     model: str | None = None  # only for this model
 
 
-def load_config(recipe=None, overrides=(), *, model=None, dataset=None, data_dir=None):
+def load_config(recipe=None, overrides=(), *, model=None, dataset=None, data_dir=None, schema=Config):
     """Loads and validates a configuration.
 
     Merged in this order, later ones win: the defaults; the recipe (what it extends first, its `per_model`
@@ -65,9 +64,10 @@ def load_config(recipe=None, overrides=(), *, model=None, dataset=None, data_dir
         model: shorthand for model.name.
         dataset: shorthand for data.dataset.
         data_dir: shorthand for data.data_dir.
+        schema: `Config`, or a subclass with more sections.
 
     Returns:
-        A `Config`; `resolve` fills what depends on the variant.
+        A `schema`; `resolve` fills what depends on the variant.
 
     Raises:
         ConfigError: a file is missing or malformed, a key unknown, a value impossible. Unknown keys and
@@ -80,7 +80,7 @@ def load_config(recipe=None, overrides=(), *, model=None, dataset=None, data_dir
     layers += [
         _Layer("the arguments", {key: value}) for key, value in shorthands.items() if value is not None
     ]
-    return _build(layers)
+    return _build(layers, schema)
 
 
 def is_override(text):
@@ -170,19 +170,20 @@ def _layer(source, overrides):
     return _Layer(source, values)
 
 
-def _build(layers):
-    model = _DEFAULTS["model.name"]
+def _build(layers, schema):
+    defaults, sections = flat(schema()), tuple(schema.model_fields)
+    model = defaults["model.name"]
     for layer in layers:
         model = layer.values.get("model.name", model)
-    problems = [problem for layer in layers for problem in _unknown_keys(layer)]
-    values, sources = _merge([layer for layer in layers if layer.model in (None, model)])
+    problems = [problem for layer in layers for problem in _unknown_keys(layer, defaults, sections)]
+    values, sources = _merge([layer for layer in layers if layer.model in (None, model)], defaults)
     values = _with_pixels(values, model)
-    nested = {section: {} for section in _SECTIONS}
+    nested = {section: {} for section in sections}
     for key, value in values.items():
         section, _, name = key.partition(".")
         nested[section][name] = value
     try:
-        config = Config.model_validate(nested)
+        config = schema.model_validate(nested)
     except pydantic.ValidationError as error:
         problems += _wrong_values(error, sources)
     if len(problems) > 1:
@@ -198,16 +199,16 @@ def _base_key(key):
     return (base, int(index)) if base in PAIRS and index in ("0", "1") else (key, None)
 
 
-def _merge(layers):
+def _merge(layers, defaults):
     """Merges known keys; returns the values that differ from the defaults, and where each came from."""
     values, sources, datasets = {}, {}, {}
     for layer in layers:
         for key, value in layer.values.items():
             base, index = _base_key(key)
-            if base not in _DEFAULTS:
+            if base not in defaults:
                 continue
             if index is not None:
-                value = _with_end(values.get(base, _DEFAULTS[base]), index, value)
+                value = _with_end(values.get(base, defaults[base]), index, value)
             values[base], sources[base] = value, layer.source
             datasets[base] = layer.values.get(_DATASET)
     for key in _OF_THE_DATASET:
@@ -236,12 +237,14 @@ def _with_pixels(values, model):
     }
 
 
-def _unknown_keys(layer):
+def _unknown_keys(layer, defaults, sections):
     for key, value in layer.values.items():
-        if key in _SECTIONS and value is not None:  # None: a section without keys
+        if key in sections and value is not None:  # None: a section without keys
             yield f"{key}: expected keys below this section. Received: {value!r} (from {layer.source})"
-        elif key not in _SECTIONS and _base_key(key)[0] not in _DEFAULTS:
-            yield f"{key} is not a key.{_hint(key, _DEFAULTS)} (from {layer.source})"
+        elif key.startswith(_SEARCH) and _SEARCH.rstrip(".") not in sections:
+            yield f"{key} is a setting of --mode=search only (from {layer.source})"
+        elif key not in sections and _base_key(key)[0] not in defaults:
+            yield f"{key} is not a key.{_hint(key, defaults)} (from {layer.source})"
 
 
 def _hint(name, known):
