@@ -46,12 +46,16 @@ setuptools.setup(
             "onnx",
             "onnxruntime",
             "tf2onnx",
+            "optuna",
         ],
         "weights": ["safetensors", "torch"],  # reading timm's state dicts
         "tensorboard": ["tensorboard"],  # to look at what a training logs
         # HTTP for the stand-in server: small, well kept, and a body can be refused while it arrives
         "serve": ["starlette", "uvicorn"],
         "tflite": ["ai-edge-litert"],  # runs TFLite files; TensorFlow's own interpreter is deprecated
+        # studies, samplers, pruners, storage and a dashboard for --mode=search; the one of its kind that runs without a
+        # service of its own
+        "search": ["optuna>=5"],
         "onnx": ["onnx", "onnxruntime", "tf2onnx"],  # export to ONNX, and comparing with it
     },
 )

@@ -46,11 +46,11 @@ flags.DEFINE_enum(
     "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set; "
     "lists and draws what it finds into the folder --output. benchmark_input: measures the input pipeline, beside the "
     "official release's way. benchmark_memory: measures what a training step takes with gradient accumulation and with "
-    "recomputation. benchmark_fused: measures EfficientNet-B4 with fused stages, the paper's ablation. search: looks for "
-    "a better network, and writes it to --output as a recipe. import: reads "
-    "--weights and writes the network with them to --output. models: prints the family as a table, and draws it to "
-    "--output. export: writes what a training left for production to --output. predict: names what the pictures "
-    "--images show. serve: a stand-in for TF Serving, for trying.",
+    "recomputation. benchmark_fused: measures EfficientNet-B4 with fused stages, the paper's ablation. search: looks "
+    "for a better network, and writes it to the folder --output. import: reads --weights and writes the network with "
+    "them to --output. models: prints the family as a table, and draws it to --output. export: writes what a training "
+    "left for production to --output. predict: names what the pictures --images show. serve: a stand-in for TF "
+    "Serving, for trying.",
 )
 flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Default: the recipe's.")
 flags.DEFINE_string(

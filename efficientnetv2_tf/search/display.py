@@ -129,11 +129,12 @@ def _cells(values):
 
 def stage_pattern(blocks):
     """A network in a few letters a stage, as "2F3e4 3M5e6s": blocks, fused or MBConv, kernel, expansion, s for SE."""
-    specs = map(parse_block, blocks)
-    return " ".join(
-        f"{spec.repeats}{'F' if spec.fused else 'M'}{spec.kernel_size}e{spec.expand_ratio}{'s' if spec.se_ratio else ''}"
-        for spec in specs
-    )
+    return " ".join(_stage_letters(parse_block(block)) for block in blocks)
+
+
+def _stage_letters(spec):
+    kind, excite = "F" if spec.fused else "M", "s" if spec.se_ratio else ""
+    return f"{spec.repeats}{kind}{spec.kernel_size}e{spec.expand_ratio}{excite}"
 
 
 def _outcome(trial):

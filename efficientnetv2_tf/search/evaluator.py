@@ -1,5 +1,6 @@
 """What a candidate is worth: the process that trains it (`proxy.py`), and the reward of what it measured."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -109,7 +110,7 @@ class Evaluator:
     def _start(self):
         self.close()
         self._evaluated = 0
-        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - till close()
         environment = {
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "TF_ENABLE_ONEDNN_OPTS": "1" if self._recipe.runtime.onednn else "0",
@@ -131,11 +132,9 @@ class Evaluator:
             raise ConfigError(f"No candidate can be trained. {error}") from error
 
     def _send(self, value):
-        try:
+        with contextlib.suppress(BrokenPipeError):  # `_receive` says what happened
             self._process.stdin.write(json.dumps(value) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # `_receive` says what happened
 
     def _receive(self):
         line = self._process.stdout.readline()
@@ -159,8 +158,6 @@ class Evaluator:
         self._process.kill()
         self._process.wait()
         for file in (self._process.stdin, self._process.stdout, self._stderr):
-            try:
+            with contextlib.suppress(BrokenPipeError):  # of what was still to be written
                 file.close()
-            except BrokenPipeError:  # what was still to be written
-                pass
         self._process = None

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
+from efficientnetv2_tf.networks.block_string import round_filters
+from efficientnetv2_tf.networks.variants import get_variant
 from efficientnetv2_tf.search.space import OPERATIONS, SearchSpace, SpaceError
 from efficientnetv2_tf.training.hparams import (
     Amount,
@@ -105,7 +107,7 @@ def plain_config(recipe, blocks=None, **changes):
     """
     if blocks is not None:
         # The feature size is scaled like the blocks: by the coefficients that are 1 from here on.
-        scaled = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "feature_size": feature_size(recipe)}
+        scaled = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "feature_size": _feature_size(recipe.model)}
         changes["model"] = {"blocks": tuple(blocks), **scaled, **changes.get("model", {})}
     sections = {name: getattr(recipe, name) for name in Config.model_fields}
     for name, values in changes.items():
@@ -117,9 +119,11 @@ def plain_config(recipe, blocks=None, **changes):
         raise ConfigError(f"The search's short training is impossible with this recipe: {problems}") from error
 
 
-def feature_size(recipe):
+def _feature_size(model):
     """Channels of the last convolution of every candidate."""
-    return make_space(recipe).scaled_feature_size
+    variant = get_variant(model.name)
+    width = variant.width_coefficient if model.width_coefficient is None else model.width_coefficient
+    return round_filters(model.feature_size or variant.feature_size, width)
 
 
 def make_space(recipe, num_classes=1000):

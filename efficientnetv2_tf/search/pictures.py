@@ -33,7 +33,7 @@ def draw_search(trials, best, references, path, title):
         title: above the picture.
     """
     pyplot = load_pyplot()
-    figure, axes = pyplot.subplots(1, 2, sharey=True, figsize=(11, 5), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, sharey=True, figsize=(11, 5.5), layout="constrained")
     trained = [trial for trial in trials if "accuracy" in trial.user_attrs]
     whole = [trial for trial in trained if trial.state.name == "COMPLETE"]
     ended = [trial for trial in trained if trial.state.name != "COMPLETE"]
@@ -47,7 +47,7 @@ def draw_search(trials, best, references, path, title):
         _plain_numbers(axis)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy after the short training")
-    axes[1].legend(loc="lower right", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=9)
     if whole:
         axes[0].set_ylim(bottom=_bottom(whole, references))
     set_title(figure, title)

@@ -1,6 +1,5 @@
 """The Optuna study of a search: where it is stored, and what it is of."""
 
-import hashlib
 import json
 import os
 import pathlib
