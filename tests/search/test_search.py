@@ -120,7 +120,7 @@ def test_limits_prune_before_anything_is_trained(run, tmp_path):
     study, printed = run(f"search.max_parameters={limit},search.trials=4,search.sampler=random")
     refused = [trial for trial in study.trials if "refused" in trial.user_attrs]
     assert refused and all(trial.state == TrialState.PRUNED for trial in refused)
-    assert f"more than max_parameters={limit}" in refused[0].user_attrs["refused"]
+    assert f"more than max_parameters={limit:,}" in refused[0].user_attrs["refused"]
     assert all(space.cost(blocks).parameters <= limit for blocks in FakeEvaluator.last.seen[1:])
     assert len(FakeEvaluator.last.seen) == 1 + 4  # the backbone, which has EfficientNetV2's pattern, and the trials
     assert "of them are within the limits" in printed
