@@ -16,6 +16,7 @@ from efficientnetv2_tf.training.hparams import (
     CountOrOff,
     Frozen,
     Integers,
+    ModelConfig,
     Numbers,
     Strings,
     resolve,
@@ -45,6 +46,7 @@ class SearchConfig(Frozen):
     expand_ratios: Integers = (1, 4, 6)
     layer_changes: Integers = (-2, -1, 0, 1, 2)  # to the number of blocks that the backbone's stage has
     se_ratios: Numbers = (0.0, 0.25)  # 0: no squeeze-and-excitation
+    width_factors: Numbers = (1.0,)  # of which one multiplies the channels of all stages
     max_parameters: Count | None = None
     max_multiply_adds: Count | None = None  # of an image of the proxy's size
     proxy_epochs: Count = 10
@@ -58,6 +60,7 @@ class SearchConfig(Frozen):
 class SearchRecipe(Config):
     """A `Config`, and what of it a search is to improve."""
 
+    model: ModelConfig = ModelConfig(name="efficientnet-b4")  # the paper's backbone
     search: SearchConfig = SearchConfig()
 
 
@@ -92,7 +95,7 @@ def proxy_config(recipe, blocks=None):
 
 
 def plain_config(recipe, blocks=None, **changes):
-    """The recipe without its section `search`.
+    """The recipe without its section `search`, and from scratch: pretrained weights fit no other network.
 
     Args:
         recipe: a `SearchRecipe`.
@@ -109,6 +112,7 @@ def plain_config(recipe, blocks=None, **changes):
         # The feature size is scaled like the blocks: by the coefficients that are 1 from here on.
         scaled = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "feature_size": _feature_size(recipe.model)}
         changes["model"] = {"blocks": tuple(blocks), **scaled, **changes.get("model", {})}
+    changes["train"] = {"init_weights": None, **changes.get("train", {})}
     sections = {name: getattr(recipe, name) for name in Config.model_fields}
     for name, values in changes.items():
         sections[name] = sections[name].model_copy(update=values)
@@ -155,8 +159,8 @@ def make_space(recipe, num_classes=1000):
         **{
             name: getattr(search, name)
             for name in (
-                "operations", "kernel_sizes", "expand_ratios", "layer_changes", "se_ratios", "max_parameters",
-                "max_multiply_adds",
+                "operations", "kernel_sizes", "expand_ratios", "layer_changes", "se_ratios", "width_factors",
+                "max_parameters", "max_multiply_adds",
             )
         },
     )

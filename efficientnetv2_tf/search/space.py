@@ -14,6 +14,7 @@ from efficientnetv2_tf.networks.cost import multiply_adds, parameters
 from efficientnetv2_tf.networks.variants import get_variant
 
 OPERATIONS = ("mbconv", "fused_mbconv")
+_WIDTH = "width factor"
 _SAMPLED = 1000  # networks, to see whether any is within the limits
 
 
@@ -31,7 +32,7 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
-    """Networks with a backbone's channels and strides.
+    """Networks with a backbone's channels and strides, or a multiple of the channels.
 
     Attributes:
         backbone: a variant's name.
@@ -40,6 +41,7 @@ class SearchSpace:
         expand_ratios: expanded channels / input channels, at least 1.
         layer_changes: added to the number of blocks that the backbone's stage has; less than one block becomes one.
         se_ratios: squeezed channels / input channels in [0, 1]; 0 is no squeeze-and-excitation.
+        width_factors: of which one multiplies the channels of all stages.
         width_coefficient: of the backbone; None is its own.
         depth_coefficient: likewise.
         feature_size: channels of the last convolution before `width_coefficient`; None is the backbone's own.
@@ -58,6 +60,7 @@ class SearchSpace:
     expand_ratios: tuple[int, ...] = (1, 4, 6)
     layer_changes: tuple[int, ...] = (-2, -1, 0, 1, 2)
     se_ratios: tuple[float, ...] = (0.0, 0.25)
+    width_factors: tuple[float, ...] = (1.0,)
     width_coefficient: float | None = None
     depth_coefficient: float | None = None
     feature_size: int | None = None
@@ -67,7 +70,7 @@ class SearchSpace:
     max_multiply_adds: int | None = None
 
     def __post_init__(self):
-        for name in ("operations", "kernel_sizes", "expand_ratios", "layer_changes", "se_ratios"):
+        for name in ("operations", "kernel_sizes", "expand_ratios", "layer_changes", "se_ratios", "width_factors"):
             options = getattr(self, name)
             if not options:
                 raise SpaceError(f"`{name}` should have at least one option. Received none.")
@@ -92,7 +95,7 @@ class SearchSpace:
 
     def options(self):
         """What is chosen: name -> options, several for each stage, in an order that stays the same."""
-        found = {}
+        found = {_WIDTH: self.width_factors} if len(self.width_factors) > 1 else {}
         for number, stage in enumerate(self._backbone_stages(), start=1):
             found |= {
                 f"stage {number} operation": self.operations,
@@ -119,8 +122,9 @@ class SearchSpace:
             feature_size=space.scaled_feature_size)`.
         """
         options = self.options()
+        factor = choose(_WIDTH, options[_WIDTH]) if _WIDTH in options else self.width_factors[0]
         stages = []
-        for number, stage in enumerate(self._backbone_stages(), start=1):
+        for number, stage in enumerate(self._backbone_stages(factor), start=1):
             operation, kernel_size, expand_ratio, layers, se_ratio = (
                 choose(f"stage {number} {what}", options[f"stage {number} {what}"])
                 for what in ("operation", "kernel size", "expand ratio", "layers", "se ratio")
@@ -186,10 +190,10 @@ class SearchSpace:
             )
         return share
 
-    def _backbone_stages(self):
+    def _backbone_stages(self, factor=1.0):
         variant = get_variant(self.backbone)
         depth = variant.depth_coefficient if self.depth_coefficient is None else self.depth_coefficient
-        return expand(variant.blocks, self._width(), depth)
+        return expand(variant.blocks, self._width() * factor, depth)
 
     def _width(self):
         return (
@@ -202,11 +206,12 @@ class SearchSpace:
     def _least(self):
         """The least of each cost, which may be those of two networks.
 
-        Stages cost what they cost whatever the others are, since channels and sizes are the backbone's.
+        Stages cost what they cost whatever the others are, since channels and sizes are the backbone's; fewer channels
+        cost less in each.
         """
-        chosen = {"parameters": {}, "multiply_adds": {}}
-        names = list(self.options())
-        first = {name: options[0] for name, options in self.options().items()}
+        first = {name: options[0] for name, options in self.options().items()} | {_WIDTH: min(self.width_factors)}
+        chosen = {"parameters": {_WIDTH: first[_WIDTH]}, "multiply_adds": {_WIDTH: first[_WIDTH]}}
+        names = [name for name in self.options() if name != _WIDTH]
         for start in range(0, len(names), 5):
             of_stage = names[start : start + 5]
             costs = []

@@ -81,7 +81,7 @@ def test_best_network_is_trained_to_the_end(searched, tmp_path):
     "flags, expected",
     [
         (["--hparams=search.max_parameters=10"], "`max_parameters` should be at least"),
-        (["--hparams=search.storage=sqlite:////no/such/x.db"], "search.storage: sqlite:////no/such/x.db cannot be used"),
+        (["--hparams=search.storage=sqlite:////no/such/x.db"], "/no/such/x.db cannot be used"),
         (["--hparams=search.sampler=guess"], "search.sampler: expected 'random', 'tpe' or 'reinforce'"),
     ],
 )

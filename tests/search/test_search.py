@@ -255,6 +255,7 @@ def test_settings_of_a_search_are_told_apart_from_those_of_a_training():
 # --- what a process leaves that is killed ---
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # of what the test does by hand
 @pytest.mark.parametrize("storage", ["null", "{}/search.journal"])
 def test_trial_of_a_process_that_is_no_more(run, tmp_path, storage):
     (tmp_path / "search").mkdir()

@@ -1,5 +1,6 @@
 """Every choice is a network, and what it costs is known before it is built."""
 
+import itertools
 import random
 
 import pytest
@@ -116,3 +117,38 @@ def test_the_space_is_the_same_in_each_process():
     assert [*SearchSpace().options()][:5] == [
         f"stage 1 {what}" for what in ("operation", "kernel size", "expand ratio", "layers", "se ratio")
     ]
+
+
+def test_width_is_one_choice_for_all_stages():
+    space = SearchSpace("efficientnetv2-b0", width_factors=(0.5, 1.0), max_parameters=10**7)
+    assert next(iter(space.options())) == "width factor" and len(space.options()) == 1 + 6 * 5
+    own = SearchSpace("efficientnetv2-b0")
+    assert space.size == 2 * own.size
+    choose = {"width factor": 1.0}
+    assert space.network(lambda name, options: choose.get(name, options[0])) == own.network(lambda _, o: o[0])
+    narrow = [parse_block(block) for block in space.network(lambda _, options: options[0])]
+    wide = [parse_block(block) for block in own.network(lambda _, options: options[0])]
+    assert [spec.output_filters for spec in narrow] == [8, 16, 24, 48, 56, 96]
+    assert [spec.output_filters for spec in wide] == [16, 32, 48, 96, 112, 192]
+    assert all(a.output_filters == b.input_filters for a, b in itertools.pairwise(narrow))
+    with pytest.raises(SpaceError, match="`max_parameters` should be at least"):
+        SearchSpace("efficientnetv2-b0", width_factors=(0.5, 1.0), max_parameters=space._least().parameters - 1)
+    assert space._least().parameters < own._least().parameters
+
+
+def test_efficientnetv2_s_pattern():
+    blocks = SearchSpace("efficientnet-b0").v2_blocks()
+    assert blocks[0] == "r1_k3_s1_e1_i32_o16_c1"
+    assert blocks[2] == "r2_k3_s2_e4_i24_o40_c1"
+    assert blocks[3] == "r3_k3_s2_e4_i40_o80_se0.25"
+    assert blocks[6] == "r1_k3_s1_e6_i192_o320_se0.25"
+    # That of V2-B0 is its own.
+    assert SearchSpace("efficientnetv2-b0").v2_blocks() == SearchSpace("efficientnetv2-b0").backbone_blocks()
+
+
+def test_share_within_limits():
+    space = SearchSpace("efficientnetv2-b0", num_classes=10)
+    assert space.share_within_limits() == 1.0
+    middle = sorted(space.cost(random_network(space, seed)).parameters for seed in range(101))[50]
+    half = SearchSpace("efficientnetv2-b0", num_classes=10, max_parameters=middle)
+    assert 0.3 < half.share_within_limits() < 0.7
