@@ -280,7 +280,7 @@ def _models():
 
 
 def _export():
-    from efficientnetv2_tf.deploy.export import check_export, export
+    from efficientnetv2_tf.deploy.exporter import check_export, export
     from efficientnetv2_tf.training.hparams import ConfigError
     from efficientnetv2_tf.training.run_folder import RunFolder
 
@@ -297,7 +297,7 @@ def _export():
 
 
 def _predict():
-    from efficientnetv2_tf.deploy.predict import predict
+    from efficientnetv2_tf.deploy.predictor import predict
     from efficientnetv2_tf.training.hparams import Config, ConfigError
 
     if not FLAGS.images:

@@ -141,7 +141,7 @@ def run_folder(digit_network, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(run_folder, tmp_path_factory):
     """(folder, model card, what was said) of an export of `run_folder`; no test may change it."""
-    from efficientnetv2_tf.deploy.export import export
+    from efficientnetv2_tf.deploy.exporter import export
 
     output, console = tmp_path_factory.mktemp("exported"), Console(width=160, file=io.StringIO())
     card = export(run_folder, output, console=console)

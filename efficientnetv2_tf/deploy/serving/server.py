@@ -62,10 +62,11 @@ def serve(base, *, host="127.0.0.1", port=8501, console=None):
         if not store.names():
             raise ConfigError(f"None of the models in {base} can be loaded: {_problems(store)}")
         config = uvicorn.Config(make_app(store), log_config=None, access_log=False, timeout_graceful_shutdown=10)
-        with store.polling(), _ending_on_ctrl_c(console), warnings.catch_warnings():
+        with store.polling(), warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused
             _announce(console, store, host, listener.getsockname()[1])
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(config).run(sockets=[listener])  # passes Ctrl-C on once the running requests are answered
+        console.print("Stopped.")
 
 
 def make_app(store):
@@ -222,11 +223,3 @@ def _example(store, address):
                 body = """printf '{"instances": [{"b64": "%s"}]}' "$(base64 < picture.jpg)" """
                 return f"{body}| curl -d @- {address}/v1/models/{name}:predict"
     return f"curl {address}/v1/models/{store.names()[0]}/metadata"
-
-
-@contextlib.contextmanager
-def _ending_on_ctrl_c(console):
-    try:
-        yield
-    except KeyboardInterrupt:  # uvicorn passes it on once the running requests are answered
-        console.print("Stopped.")

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from efficientnetv2_tf.data.sources import DataError
-from efficientnetv2_tf.deploy.predict import predict
+from efficientnetv2_tf.deploy.predictor import predict
 from efficientnetv2_tf.training.hparams import ConfigError
 
 
@@ -86,5 +86,5 @@ def test_mistakes_are_told_before_anything_is_read(photos, arguments, message, c
 
 
 def test_importing_it_loads_no_tensorflow(run_python):
-    code = "import sys, efficientnetv2_tf.deploy.predict; print('tensorflow' in sys.modules)"
+    code = "import sys, efficientnetv2_tf.deploy.predictor; print('tensorflow' in sys.modules)"
     assert run_python(code).strip() == "False"

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from efficientnetv2_tf.data.sources import open_source
 from efficientnetv2_tf.deploy import parity
-from efficientnetv2_tf.deploy.export import check_export, export, publish_version
+from efficientnetv2_tf.deploy.exporter import check_export, export, publish_version
 from efficientnetv2_tf.deploy.parity import ParityError
 from efficientnetv2_tf.deploy.serving.loaded_model import LoadedModel
 from efficientnetv2_tf.training.hparams import ConfigError
@@ -163,13 +163,13 @@ def test_versions_never_replace_each_other(tmp_path, monkeypatch):
 
     assert publish_version(make("first"), tmp_path / "base").name == "1"
     # An export that looked before the other one renamed.
-    monkeypatch.setattr("efficientnetv2_tf.deploy.export._taken", lambda base: [])
+    monkeypatch.setattr("efficientnetv2_tf.deploy.exporter._taken", lambda base: [])
     assert publish_version(make("second"), tmp_path / "base").name == "2"
     assert (tmp_path / "base" / "1" / "saved_model.pb").read_text() == "first"
 
 
 def test_importing_it_loads_no_tensorflow(run_python):
-    code = "import sys, efficientnetv2_tf.deploy.export; print('tensorflow' in sys.modules)"
+    code = "import sys, efficientnetv2_tf.deploy.exporter; print('tensorflow' in sys.modules)"
     assert run_python(code).strip() == "False"
 
 
