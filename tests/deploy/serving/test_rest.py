@@ -9,6 +9,7 @@ from efficientnetv2_tf.deploy.serving.tensors import RequestError
 
 WHITE_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
 
+
 @pytest.mark.parametrize(
     ("method", "target", "expected"),
     [
@@ -82,9 +83,14 @@ def post(store):
         (b'{"signature_name": "scalar", "instances": [[1]], "inputs_": NaN}', {"predictions": [1]}),
         (
             b'{"inputs": {"img": "\\u00e9\\ud83d\\ude00", "k": 0}}',
-            {"outputs": {
-                "echo": "\xc3\xa9\xf0\x9f\x98\x80", "echo_bytes": {"b64": "w6nwn5iA"}, "k2": 0, "d": 0.0,
-            }},
+            {
+                "outputs": {
+                    "echo": "\xc3\xa9\xf0\x9f\x98\x80",
+                    "echo_bytes": {"b64": "w6nwn5iA"},
+                    "k2": 0,
+                    "d": 0.0,
+                }
+            },
         ),
         ({"signature_name": "scalar", "instances": [[1, 2], [3, 4]]}, {"predictions": [4, 6]}),
         ({"inputs": {"img": [], "k": []}}, {"outputs": {"echo": [], "echo_bytes": [], "k2": [], "d": []}}),
