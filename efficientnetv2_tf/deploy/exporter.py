@@ -277,7 +277,7 @@ def _tell(card, output, console):
     if version:
         console.print(
             f"SavedModel {output / version.rpartition('/')[0]}. In production, with Docker:\n"
-            f"  {serving_files.docker_run(output.resolve())}\n"
+            f"  {serving_files.docker_run(card['name'], output.resolve())}\n"
             f"To try it here: python tools/main.py --mode=serve --export={output}",
             soft_wrap=True,
             markup=False,

@@ -19,7 +19,7 @@ _FLAGS = (
 # The image has neither curl nor wget, but bash can open a connection.
 _HEALTH = (
     "exec 3<>/dev/tcp/127.0.0.1/8501 && "
-    "printf 'GET /v1/models/{name} HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && "
+    'printf "GET /v1/models/{name} HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n" >&3 && '
     "grep -q AVAILABLE <&3"
 )
 _MONITORING = """\
@@ -41,7 +41,7 @@ max_enqueued_batches { value: 100 }
 _COMPOSE = """\
 # In the folder above this one:
 #   docker compose -f {folder}/docker-compose.yaml up -d
-# or, without Compose and its health check:
+# or, without Compose:
 #   {docker_run}
 services:
   tfs:
@@ -65,14 +65,18 @@ services:
 """
 
 
-def docker_run(output="$PWD"):
-    """The command that serves an export without Compose, in one line.
+def docker_run(name, output="$PWD"):
+    """The command that serves an export without Compose, in one line, with health check and metrics.
 
     Args:
-        output: its folder; Docker wants an absolute path.
+        name: of the model that the health check asks for.
+        output: the export's folder; Docker wants an absolute path.
     """
     mount = f'type=bind,source="{output}",target=/models,readonly'
-    return f"docker run -d --name tfs -p 8500:8500 -p 8501:8501 --mount {mount} {IMAGE} {' '.join(_FLAGS)}"
+    check = _HEALTH.format(name=name).replace('"', r"\"")  # it goes through two shells
+    health = f"--health-cmd \"bash -c '{check}'\" --health-interval 10s --health-start-period 60s"
+    ports = "-p 8500:8500 -p 8501:8501"
+    return f"docker run -d --name tfs {ports} --mount {mount} {health} {IMAGE} {' '.join(_FLAGS)}"
 
 
 def write_serving_files(output, name):
@@ -97,7 +101,7 @@ def write_serving_files(output, name):
 def _compose(name):
     flags = "\n".join(f"      - {flag}" for flag in _FLAGS)
     health = _HEALTH.format(name=name)
-    return _COMPOSE.format(folder=FOLDER, docker_run=docker_run(), image=IMAGE, flags=flags, health=health)
+    return _COMPOSE.format(folder=FOLDER, docker_run=docker_run(name), image=IMAGE, flags=flags, health=health)
 
 
 def served_models(output):
