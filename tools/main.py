@@ -297,18 +297,22 @@ def _export():
 
 
 def _predict():
+    from efficientnetv2_tf.deploy.prediction import check_output, find_pictures
     from efficientnetv2_tf.deploy.predictor import predict
     from efficientnetv2_tf.training.hparams import Config, ConfigError
+    from efficientnetv2_tf.training.startup import hidden_stderr
 
     if not FLAGS.images:
         raise ConfigError("--mode=predict needs --images: files, folders or patterns.")
     model = FLAGS.model_dir or FLAGS.export
     if [FLAGS.model_dir, FLAGS.export, FLAGS.url].count(None) != 2:
         raise ConfigError("--mode=predict needs one of --model_dir, --export and --url, to say what is asked.")
-    console = _console()
+    check_output(FLAGS.output)
+    images, console = find_pictures(FLAGS.images), _console()
     if model:
         _load_tensorflow(Config(), console)
-    predict(FLAGS.images, model=model, url=FLAGS.url, output=FLAGS.output, explain=FLAGS.explain, console=console)
+    with hidden_stderr():  # of each bad picture the decoders write a line of their own
+        predict(images, model=model, url=FLAGS.url, output=FLAGS.output, explain=FLAGS.explain, console=console)
 
 
 def _serve():

@@ -16,6 +16,7 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).parents[2]
 MAIN = str(ROOT / "tools" / "main.py")
 PHOTOS = ("0.jpg", "1.jpg")
+BAD = ("cut.jpg", "text.jpg")
 # Command lines one after the other in one process, as loading TensorFlow takes longer than most of them.
 SEVERAL = """
 import importlib.util, json, sys
@@ -59,7 +60,7 @@ def run_several(*commands):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """(folder of a training, folder of its export, folder with two pictures and a text)."""
+    """(folder of a training, folder of its export, folder with two pictures, a part of one and a text)."""
     folder = tmp_path_factory.mktemp("deploy")
     run(
         "--mode=train",
@@ -82,6 +83,7 @@ def exported(tmp_path_factory):
         pixels = np.random.default_rng(number).integers(0, 256, [40, 50, 3], dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / name)
     (folder / "photos" / "text.jpg").write_text("no picture")
+    (folder / "photos" / "cut.jpg").write_bytes((folder / "photos" / "0.jpg").read_bytes()[:400])
     return folder / "run", folder / "exports", folder / "photos"
 
 
@@ -127,8 +129,8 @@ def answers(path):
 
 
 def assert_same_answers(found, expected, tolerance):
-    assert found.keys() == expected.keys() == {*PHOTOS, "text.jpg"}
-    assert found["text.jpg"][2] and expected["text.jpg"][2]
+    assert found.keys() == expected.keys() == {*PHOTOS, *BAD}
+    assert all(answer[name][2] for answer in (found, expected) for name in BAD)
     for name in PHOTOS:
         (classes, scores, problem), (expected_classes, expected_scores, _) = found[name], expected[name]
         assert not problem
@@ -162,10 +164,12 @@ def test_export(exported):
         (["--mode=export", "--tflite_modes=int8"], "tflite_modes: of TFLite files alone"),
         (["--mode=export", "--model=efficientnetv2-s"], "leave --model, --dataset and --hparams out"),
         (["--mode=predict", "--images=.", "--export=x.tflite"], "needs one of --model_dir, --export and --url"),
+        (["--mode=predict", "--images=."], "--output should end in .csv or .json"),
+        (["--mode=predict", "--images=nothing/*.jpg", "--output=x.csv"], "No pictures at nothing/*.jpg"),
     ],
 )
 def test_mistakes_are_explained_before_tensorflow_loads(flags, expected, tmp_path):
-    text = run(*flags, f"--model_dir={tmp_path}", f"--output={tmp_path}/out", code=1)
+    text = run(f"--model_dir={tmp_path}", f"--output={tmp_path}/out", *flags, code=1)
     assert "Error: " in text and expected in text
     assert "Loading" not in text and not (tmp_path / "out").exists()
 
@@ -175,7 +179,8 @@ def test_mistakes_are_explained_before_tensorflow_loads(flags, expected, tmp_pat
 def test_what_was_exported_answers_as_the_training_does(commands, file):
     done, out = commands
     code, text = done[pathlib.Path(file).stem]
-    assert code == 0 and "2 pictures, and 1 file that could not be read" in text
+    assert code == 0 and "2 pictures, and 2 files that could not be read" in text
+    assert "JPEG library" not in text  # libjpeg has something to say of the one that is cut
     assert_same_answers(answers(out / file), answers(out / "training.csv"), tolerance=1e-4)
 
 
