@@ -316,10 +316,12 @@ def _predict():
 
 
 def _serve():
+    from efficientnetv2_tf.deploy.serving_files import check_base
     from efficientnetv2_tf.training.hparams import Config, ConfigError
 
     if not FLAGS.export:
         raise ConfigError("--mode=serve needs --export, a folder with NAME/VERSION/saved_model.pb in it.")
+    check_base(FLAGS.export)
     console = _console()
     _load_tensorflow(Config(), console)
     try:

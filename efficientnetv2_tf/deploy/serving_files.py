@@ -7,6 +7,7 @@ was read in TF Serving's documentation and source; no server was at hand to try 
 import pathlib
 
 from efficientnetv2_tf.files import replacing
+from efficientnetv2_tf.training.hparams import ConfigError
 
 FOLDER = "serving"
 IMAGE = "tensorflow/serving:2.20.0"
@@ -114,6 +115,16 @@ def versions_in(folder):
     """{number: path} of the SavedModels in a model's folder."""
     paths = (path.parent for path in pathlib.Path(folder).glob("*/saved_model.pb"))
     return {int(path.name): path for path in paths if path.name.isascii() and path.name.isdigit()}
+
+
+def check_base(base):
+    """Raises a `ConfigError` where a folder is not there, or holds no NAME/VERSION/saved_model.pb."""
+    base = pathlib.Path(base)
+    if not base.is_dir():
+        raise ConfigError(f"{base} is not a folder. It should hold NAME/VERSION/saved_model.pb (--mode=export).")
+    if not served_models(base):
+        hint = "It is itself a model: give the folder above it." if versions_in(base) else "Export one: --mode=export."
+        raise ConfigError(f"There is no model in {base}. Expected NAME/VERSION/saved_model.pb. {hint}")
 
 
 def _models_config(names):

@@ -166,6 +166,7 @@ def test_export(exported):
         (["--mode=predict", "--images=.", "--export=x.tflite"], "needs one of --model_dir, --export and --url"),
         (["--mode=predict", "--images=."], "--output should end in .csv or .json"),
         (["--mode=predict", "--images=nothing/*.jpg", "--output=x.csv"], "No pictures at nothing/*.jpg"),
+        (["--mode=serve", "--export=nothing"], "nothing is not a folder. It should hold NAME/VERSION/saved_model.pb"),
     ],
 )
 def test_mistakes_are_explained_before_tensorflow_loads(flags, expected, tmp_path):

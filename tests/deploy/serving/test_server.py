@@ -208,7 +208,7 @@ class TestServe:
 
     def test_no_model(self, error, tmp_path):
         (tmp_path / "echo" / "latest").mkdir(parents=True)
-        assert "Expected NAME/VERSION/saved_model.pb. Export one first" in error(tmp_path)
+        assert "Expected NAME/VERSION/saved_model.pb. Export one:" in error(tmp_path)
 
     def test_the_folder_of_a_model_itself(self, error, models_dir):
         assert "It is itself a model: give the folder above it." in error(models_dir / "echo")
