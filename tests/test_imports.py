@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 import efficientnetv2_tf
+from efficientnetv2_tf import deploy
 
 
 def test_importing_the_package_loads_no_framework(run_python):
@@ -49,6 +50,26 @@ def test_every_public_name_resolves(name):
     if name != "__version__":
         assert thing.__name__ == name
         assert thing.__doc__, f"{name} has no docstring"
+
+
+def test_importing_deploy_and_its_client_loads_no_framework(run_python):
+    code = "import sys; from efficientnetv2_tf import deploy; deploy.client, deploy.export, deploy.predict"
+    assert run_python(f"{code}; print({{'tensorflow', 'keras'}} & {{*sys.modules}})").strip() == "set()"
+
+
+@pytest.mark.parametrize("name", deploy.__all__)
+def test_every_public_name_of_deploy_resolves(name):
+    if name == "serve":
+        pytest.importorskip("uvicorn")
+    thing = getattr(deploy, name)
+    assert thing.__name__.rpartition(".")[2] == name
+    assert thing.__doc__, f"{name} has no docstring"
+    assert name in dir(deploy)
+
+
+def test_an_unknown_name_of_deploy_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"'efficientnetv2_tf\.deploy' has no attribute 'exprot'"):
+        _ = deploy.exprot
 
 
 def test_dir_lists_the_public_names():

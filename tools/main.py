@@ -294,7 +294,7 @@ def _models():
 
 
 def _export():
-    from efficientnetv2_tf.deploy.export import check_export, export
+    from efficientnetv2_tf.deploy.exporter import check_export, export
     from efficientnetv2_tf.training.hparams import ConfigError
     from efficientnetv2_tf.training.run_folder import RunFolder
 
@@ -311,25 +311,31 @@ def _export():
 
 
 def _predict():
-    from efficientnetv2_tf.deploy.predict import predict
+    from efficientnetv2_tf.deploy.prediction import check_output, find_pictures
+    from efficientnetv2_tf.deploy.predictor import predict
     from efficientnetv2_tf.training.hparams import Config, ConfigError
+    from efficientnetv2_tf.training.startup import hidden_stderr
 
     if not FLAGS.images:
         raise ConfigError("--mode=predict needs --images: files, folders or patterns.")
     model = FLAGS.model_dir or FLAGS.export
     if [FLAGS.model_dir, FLAGS.export, FLAGS.url].count(None) != 2:
         raise ConfigError("--mode=predict needs one of --model_dir, --export and --url, to say what is asked.")
-    console = _console()
+    check_output(FLAGS.output)
+    images, console = find_pictures(FLAGS.images), _console()
     if model:
         _load_tensorflow(Config(), console)
-    predict(FLAGS.images, model=model, url=FLAGS.url, output=FLAGS.output, explain=FLAGS.explain, console=console)
+    with hidden_stderr():  # of each bad picture the decoders write a line of their own
+        predict(images, model=model, url=FLAGS.url, output=FLAGS.output, explain=FLAGS.explain, console=console)
 
 
 def _serve():
+    from efficientnetv2_tf.deploy.serving_files import check_base
     from efficientnetv2_tf.training.hparams import Config, ConfigError
 
     if not FLAGS.export:
         raise ConfigError("--mode=serve needs --export, a folder with NAME/VERSION/saved_model.pb in it.")
+    check_base(FLAGS.export)
     console = _console()
     _load_tensorflow(Config(), console)
     try:

@@ -4,6 +4,7 @@ It needs `requests`, and no TensorFlow.
 """
 
 import base64
+import os
 import pathlib
 import re
 
@@ -28,7 +29,7 @@ def predict(paths, url, *, timeout=60.0, retries=3, progress=None):
     """Asks a server what pictures show.
 
     Args:
-        paths: of the files: JPEG, PNG, or what else the model decodes.
+        paths: of the files: JPEG, PNG, or what else the model decodes. A single one may be given bare.
         url: of the model, http://HOST:PORT/v1/models/NAME, with /versions/N behind it if it should be a certain one.
             The model needs a signature serving_default from image_bytes to classes and scores, as --mode=export writes.
         timeout: seconds to wait for a connection, and then for an answer, in each try.
@@ -45,6 +46,7 @@ def predict(paths, url, *, timeout=60.0, retries=3, progress=None):
     match = _URL.fullmatch(url)
     if not match:
         raise ServingError(f"Expected the address of a model, http://HOST:PORT/v1/models/NAME. Received: {url}")
+    paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     predictions, paths = [], [pathlib.Path(path) for path in paths]
     with _Server(match[1], timeout, retries) as server:
         server.check_model()

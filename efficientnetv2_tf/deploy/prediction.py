@@ -39,7 +39,8 @@ def find_pictures(inputs):
 
     Args:
         inputs: paths of files, of any ending; of folders, which stand for all pictures in and below them (hidden ones
-            are left out, links to folders not followed); or glob patterns, "**" for any depth.
+            are left out, links to folders not followed); or glob patterns, "**" for any depth. A single one may be
+            given bare.
 
     Returns:
         A list of `pathlib.Path`s, each once: in the order of `inputs`, and sorted within a folder or pattern.
@@ -48,7 +49,7 @@ def find_pictures(inputs):
         ConfigError: one of `inputs` is, or matches, nothing.
         OSError: a folder cannot be read.
     """
-    found = {}
+    found, inputs = {}, [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     for name in map(os.path.expanduser, map(os.fspath, inputs)):
         listed = (path for path in glob.glob(name, recursive=True) if not path.endswith(EXPLANATION))
         matches = [name] if os.path.exists(name) else sorted(listed)

@@ -7,6 +7,7 @@ was read in TF Serving's documentation and source; no server was at hand to try 
 import pathlib
 
 from efficientnetv2_tf.files import replacing
+from efficientnetv2_tf.training.hparams import ConfigError
 
 FOLDER = "serving"
 IMAGE = "tensorflow/serving:2.20.0"
@@ -19,7 +20,7 @@ _FLAGS = (
 # The image has neither curl nor wget, but bash can open a connection.
 _HEALTH = (
     "exec 3<>/dev/tcp/127.0.0.1/8501 && "
-    "printf 'GET /v1/models/{name} HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && "
+    'printf "GET /v1/models/{name} HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n" >&3 && '
     "grep -q AVAILABLE <&3"
 )
 _MONITORING = """\
@@ -41,7 +42,7 @@ max_enqueued_batches { value: 100 }
 _COMPOSE = """\
 # In the folder above this one:
 #   docker compose -f {folder}/docker-compose.yaml up -d
-# or, without Compose and its health check:
+# or, without Compose:
 #   {docker_run}
 services:
   tfs:
@@ -65,14 +66,18 @@ services:
 """
 
 
-def docker_run(output="$PWD"):
-    """The command that serves an export without Compose, in one line.
+def docker_run(name, output="$PWD"):
+    """The command that serves an export without Compose, in one line, with health check and metrics.
 
     Args:
-        output: its folder; Docker wants an absolute path.
+        name: of the model that the health check asks for.
+        output: the export's folder; Docker wants an absolute path.
     """
     mount = f'type=bind,source="{output}",target=/models,readonly'
-    return f"docker run -d --name tfs -p 8500:8500 -p 8501:8501 --mount {mount} {IMAGE} {' '.join(_FLAGS)}"
+    check = _HEALTH.format(name=name).replace('"', r"\"")  # it goes through two shells
+    health = f"--health-cmd \"bash -c '{check}'\" --health-interval 10s --health-start-period 60s"
+    ports = "-p 8500:8500 -p 8501:8501"
+    return f"docker run -d --name tfs {ports} --mount {mount} {health} {IMAGE} {' '.join(_FLAGS)}"
 
 
 def write_serving_files(output, name):
@@ -97,7 +102,7 @@ def write_serving_files(output, name):
 def _compose(name):
     flags = "\n".join(f"      - {flag}" for flag in _FLAGS)
     health = _HEALTH.format(name=name)
-    return _COMPOSE.format(folder=FOLDER, docker_run=docker_run(), image=IMAGE, flags=flags, health=health)
+    return _COMPOSE.format(folder=FOLDER, docker_run=docker_run(name), image=IMAGE, flags=flags, health=health)
 
 
 def served_models(output):
@@ -110,6 +115,16 @@ def versions_in(folder):
     """{number: path} of the SavedModels in a model's folder."""
     paths = (path.parent for path in pathlib.Path(folder).glob("*/saved_model.pb"))
     return {int(path.name): path for path in paths if path.name.isascii() and path.name.isdigit()}
+
+
+def check_base(base):
+    """Raises a `ConfigError` where a folder is not there, or holds no NAME/VERSION/saved_model.pb."""
+    base = pathlib.Path(base)
+    if not base.is_dir():
+        raise ConfigError(f"{base} is not a folder. It should hold NAME/VERSION/saved_model.pb (--mode=export).")
+    if not served_models(base):
+        hint = "It is itself a model: give the folder above it." if versions_in(base) else "Export one: --mode=export."
+        raise ConfigError(f"There is no model in {base}. Expected NAME/VERSION/saved_model.pb. {hint}")
 
 
 def _models_config(names):

@@ -140,10 +140,16 @@ def run_folder(digit_network, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(run_folder, tmp_path_factory):
-    """(folder, model card, what was said) of an export of `run_folder`; no test may change it."""
-    from efficientnetv2_tf.deploy.export import export
+    """(folder, model card, what was said) of an export of `run_folder`; no test may change it.
+
+    The folder was not empty: there is another model, and what is left of a version 6 of the same.
+    """
+    from efficientnetv2_tf.deploy.exporter import export
 
     output, console = tmp_path_factory.mktemp("exported"), Console(width=160, file=io.StringIO())
+    for name in ("digits.v2/1", "testing/6", "testing/notes"):
+        (output / name).mkdir(parents=True)
+    (output / "digits.v2" / "1" / "saved_model.pb").touch()
     card = export(run_folder, output, console=console)
     return output, card, console.file.getvalue()
 

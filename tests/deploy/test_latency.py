@@ -41,7 +41,10 @@ def test_time_that_is_up_ends_it(clock):
     assert clock.calls == 1 + 6
 
 
-@pytest.mark.slow
-def test_what_the_process_said_is_told(tmp_path):
-    with pytest.raises(RuntimeError, match=r"(?s)could not be measured.*none\.keras"):
+def test_what_the_process_said_is_told(tmp_path, monkeypatch):
+    failing = tmp_path / "python"
+    failing.write_text('#!/bin/sh\necho "cannot open $3" >&2\nexit 3\n')
+    failing.chmod(0o755)
+    monkeypatch.setattr(latency.sys, "executable", str(failing))
+    with pytest.raises(RuntimeError, match=r"(?s)could not be measured.*cannot open .*none\.keras"):
         latency.tensorflow_latencies(tmp_path / "none.keras", None, 32, threads=1)

@@ -48,7 +48,8 @@ def test_the_file_says_how_to_feed_it(onnx_file):
 
 @pytest.mark.parametrize("style", ["v1", "finetune"])
 def test_scaling_is_inside(make_bundle, pixels, style, tmp_path):
-    network = get_model("testing", num_classes=10, preprocessing=style, normalization="group", activation="hard_silu")
+    options = {"normalization": "group", "activation": "hard_silu", "blocks": ["r1_k3_s2_e2_i16_o16_se0.25"]}
+    network = get_model("testing", num_classes=10, preprocessing=style, **options)
     bundle = make_bundle(network, style=style, multi_label=True)
     write_onnx(bundle, tmp_path / "x.onnx")
     expected = probabilities(bundle, pixels, tf.sigmoid)

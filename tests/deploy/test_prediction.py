@@ -48,6 +48,11 @@ def test_patterns_files_and_folders_in_the_order_given(photos, monkeypatch):
     assert found(photos, photos / "**" / "*.webp") == ["deep/er/c.webp"]
 
 
+def test_a_single_one_may_be_given_bare(photos):
+    for inputs in (photos, str(photos), f"{photos}/*"):
+        assert photos / "a.png" in find_pictures(inputs)
+
+
 def test_a_name_with_signs_of_a_pattern_is_a_name_first(tmp_path):
     (tmp_path / "photo [1].png").touch()
     assert found(tmp_path, tmp_path / "photo [1].png") == ["photo [1].png"]

@@ -1,6 +1,7 @@
 """What TF Serving is run with. The server itself is tried where there is one."""
 
 import http.server
+import shlex
 import subprocess
 import threading
 
@@ -36,7 +37,8 @@ def test_compose(output):
     flags = dict(flag.removeprefix("--").split("=") for flag in service["command"])
     for key in ("model_config_file", "monitoring_config_file", "batching_parameters_file"):
         assert (output / flags[key].removeprefix(volume["target"] + "/")).is_file()
-    assert docker_run("/x").split()[-4:] == service["command"]
+    assert shlex.split(docker_run("a", "/x y"))[-4:] == service["command"]
+    assert "type=bind,source=/x y,target=/models,readonly" in shlex.split(docker_run("a", "/x y"))
 
 
 def test_models_config(output):
@@ -53,8 +55,23 @@ def test_the_files_are_what_the_server_parses(output):
     assert [model.name for model in config.model_config_list.config] == ["a", "b"]
 
 
+def compose_check(output):
+    """The command of Compose's health check."""
+    (service,) = yaml.safe_load((output / "serving" / "docker-compose.yaml").read_text())["services"].values()
+    kind, *command = service["healthcheck"]["test"]
+    assert kind == "CMD"
+    return command
+
+
+def docker_check(output):
+    """The command of `docker run`'s health check, which Docker gives to a shell."""
+    flags = shlex.split(docker_run("a", output))
+    return ["sh", "-c", flags[flags.index("--health-cmd") + 1]]
+
+
+@pytest.mark.parametrize("check", [compose_check, docker_check])
 @pytest.mark.parametrize(("state", "code"), [("AVAILABLE", 0), ("LOADING", 1)])
-def test_the_health_check_needs_bash_alone(output, state, code):
+def test_the_health_check_needs_bash_alone(output, check, state, code):
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -69,9 +86,7 @@ def test_the_health_check_needs_bash_alone(output, state, code):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        (service,) = yaml.safe_load((output / "serving" / "docker-compose.yaml").read_text())["services"].values()
-        _, *command = service["healthcheck"]["test"]
-        command = [part.replace("/8501", f"/{server.server_port}") for part in command]
+        command = [part.replace("/8501", f"/{server.server_port}") for part in check(output)]
         assert subprocess.run(command, timeout=20, check=False).returncode == code
         server.shutdown()
     assert asked == ["/v1/models/a"]

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -67,17 +68,18 @@ def test_too_little_agreement_writes_nothing_and_says_what_to_do(
     badly_scaled, make_bundle, digit_pixels, unseen_batches, tmp_path
 ):
     text, folder = io.StringIO(), tmp_path / "made"
-    with pytest.raises(AgreementError, match=r"at least 90.00% of 597 pictures. Received: int8 on \d") as error:
+    with pytest.raises(AgreementError, match=r"at least 90.00% of 200 pictures. Received: int8 on \d") as error:
         export_tflite(
             make_bundle(badly_scaled),
             folder,
             ("float32", "int8"),
-            evaluation_batches=unseen_batches,
-            calibration_images=digit_pixels[0][:60],
+            evaluation_batches=unseen_batches[:1],
+            calibration_images=digit_pixels[0][:40],
             uint8_io=True,
             min_agreement=0.9,
             console=Console(file=text, width=120),
         )
+    assert float(re.search(r"int8 on (\S+)%", str(error.value))[1]) < 60
     assert "float32" not in str(error.value) and "Nothing was written" in str(error.value)
     assert not folder.exists()
     lines = text.getvalue().splitlines()
@@ -94,14 +96,14 @@ def test_sensitive_parts_in_float32_bring_the_agreement_back(
     report = export_tflite(
         make_bundle(badly_scaled),
         tmp_path,
-        ("int8", "int8_mixed"),
-        evaluation_batches=unseen_batches,
-        calibration_images=digit_pixels[0][:60],
+        ("int8_mixed",),
+        evaluation_batches=unseen_batches[:1],
+        calibration_images=digit_pixels[0][:40],
         threads=(),
         console=Console(file=io.StringIO()),
     )
-    int8, mixed = report["formats"]["int8"], report["formats"]["int8_mixed"]
-    assert int8["agreement"] < 0.6 and mixed["agreement"] > 0.95
+    mixed = report["formats"]["int8_mixed"]
+    assert mixed["agreement"] > 0.95  # less than 0.6 in int8, see above
     # The wide channel goes from block 2 over block 3 to the head.
     assert mixed["parts"] == 7 and {*mixed["float_parts"]} == {"blocks_2", "blocks_3", "head"}
     path = tmp_path / "testing-int8_mixed.tflite"

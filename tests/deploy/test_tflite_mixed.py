@@ -14,7 +14,7 @@ pytest.importorskip("ai_edge_litert")
 
 @pytest.mark.slow
 def test_without_success_the_best_try_is_given(badly_scaled, make_bundle, digit_pixels):
-    bundle, calibration, text = make_bundle(badly_scaled), digit_pixels[0][:40], io.StringIO()
+    bundle, calibration, text = make_bundle(badly_scaled), digit_pixels[0][:20], io.StringIO()
     nonsense = np.roll(classify_function(bundle)(calibration)["probabilities"], 1, axis=1)  # always the next class
     with converter_of(bundle, calibration) as converter:
         mixed = convert_mixed(converter, nonsense, 1.0, Console(file=text))

@@ -92,7 +92,8 @@ def _classify(store, target, body):
     """For signatures of TensorFlow 1 that take tf.train.Example; `tf.saved_model.save` writes none."""
     document = parse_object(body)
     _signature_name(document)
-    if not isinstance(document.get("examples"), list) or not document["examples"]:
+    examples = document.get("examples")
+    if not isinstance(examples, list) or not examples or not all(isinstance(example, dict) for example in examples):
         raise RequestError(f"'examples' should be a list of at least one object for :{target.verb}.")
     _find(store, target)
     raise RequestError(f"The signatures of {target.model!r} take :predict, not :{target.verb}.")

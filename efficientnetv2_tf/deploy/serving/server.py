@@ -9,7 +9,6 @@ import functools
 import json
 import logging
 import os
-import pathlib
 import socket
 import time
 import warnings
@@ -29,6 +28,7 @@ from efficientnetv2_tf.deploy.serving.images import INPUT
 from efficientnetv2_tf.deploy.serving.rest import answer, parse_target
 from efficientnetv2_tf.deploy.serving.store import ModelStore
 from efficientnetv2_tf.deploy.serving.tensors import RequestError
+from efficientnetv2_tf.deploy.serving_files import check_base
 from efficientnetv2_tf.training.hparams import ConfigError
 
 MAX_BODY_BYTES = 32 * 2**20  # of a request, also once unpacked
@@ -54,7 +54,7 @@ def serve(base, *, host="127.0.0.1", port=8501, console=None):
         ConfigError: nothing to serve, or an address that cannot be listened on.
     """
     console = console or Console()
-    _check_base(pathlib.Path(base))
+    check_base(base)
     with contextlib.closing(_listen(host, port)) as listener:
         store = ModelStore(base)
         console.print(f"Loading the models in {base} ...", markup=False)
@@ -62,10 +62,11 @@ def serve(base, *, host="127.0.0.1", port=8501, console=None):
         if not store.names():
             raise ConfigError(f"None of the models in {base} can be loaded: {_problems(store)}")
         config = uvicorn.Config(make_app(store), log_config=None, access_log=False, timeout_graceful_shutdown=10)
-        with store.polling(), _ending_on_ctrl_c(console), warnings.catch_warnings():
+        with store.polling(), warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused
             _announce(console, store, host, listener.getsockname()[1])
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(config).run(sockets=[listener])  # passes Ctrl-C on once the running requests are answered
+        console.print("Stopped.")
 
 
 def make_app(store):
@@ -174,15 +175,6 @@ def _too_large():
     return RequestError(f"The body is larger than {MAX_BODY_BYTES:,} bytes, the limit of this server.", status=413)
 
 
-def _check_base(base):
-    if not base.is_dir():
-        raise ConfigError(f"{base} is not a folder. It should hold NAME/VERSION/saved_model.pb (--mode=export).")
-    if not any(path.parent.name.isdigit() for path in base.glob("*/*/saved_model.pb")):
-        is_model = any(path.parent.name.isdigit() for path in base.glob("*/saved_model.pb"))
-        hint = "It is itself a model: give the folder above it." if is_model else "Export one first: --mode=export."
-        raise ConfigError(f"There is no model in {base}. Expected NAME/VERSION/saved_model.pb. {hint}")
-
-
 def _listen(host, port):
     if not 0 <= port <= 65535:
         raise ConfigError(f"A port lies in 0..65535. Received: {port}")
@@ -222,11 +214,3 @@ def _example(store, address):
                 body = """printf '{"instances": [{"b64": "%s"}]}' "$(base64 < picture.jpg)" """
                 return f"{body}| curl -d @- {address}/v1/models/{name}:predict"
     return f"curl {address}/v1/models/{store.names()[0]}/metadata"
-
-
-@contextlib.contextmanager
-def _ending_on_ctrl_c(console):
-    try:
-        yield
-    except KeyboardInterrupt:  # uvicorn passes it on once the running requests are answered
-        console.print("Stopped.")

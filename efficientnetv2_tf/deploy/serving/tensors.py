@@ -239,7 +239,7 @@ def _check_rows(arrays):
 
 
 def _write(name, array):
-    if array.dtype.name not in _WRITABLE:
+    if array.dtype.name not in _WRITABLE and array.size:  # TF Serving looks at values, one by one
         raise RequestError(f"The output {name} is {array.dtype.name}, which cannot be written as JSON.")
     if array.dtype == np.float32:
         return array.astype(str).astype("float64").tolist()  # the shortest digits that are this float32

@@ -192,5 +192,6 @@ def test_the_client_needs_no_tensorflow(run_python):
 
 def test_paths_may_be_of_any_kind(files, url):
     (path,) = files((255, 0, 0))
-    (prediction,) = predict([str(path)], url)
-    assert prediction.path == pathlib.Path(path)
+    for paths in ([str(path)], str(path), path):
+        (prediction,) = predict(paths, url)
+        assert prediction.path == pathlib.Path(path)

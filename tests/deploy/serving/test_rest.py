@@ -7,6 +7,8 @@ import pytest
 from efficientnetv2_tf.deploy.serving.rest import Target, answer, parse_target
 from efficientnetv2_tf.deploy.serving.tensors import RequestError
 
+WHITE_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
+
 
 @pytest.mark.parametrize(
     ("method", "target", "expected"),
@@ -74,6 +76,22 @@ def post(store):
     [
         ({"signature_name": "scalar", "inputs": {"k": [1, 2]}}, {"outputs": 3}),
         ({"signature_name": "scalar", "inputs": []}, {"outputs": 0}),
+        ({"signature_name": "scalar", "inputs": [-(2**63)], "extra": {"k": "x"}}, {"outputs": -(2**63)}),
+        ({"signature_name": "scalar", "instances": [{"k": [1, 2]}, {"k": [3, 4]}]}, {"predictions": [4, 6]}),
+        ({"signature_name": "half", "inputs": []}, {"outputs": []}),
+        ({"signature_name": "half", "instances": [[]]}, {"predictions": [[]]}),
+        (b'{"signature_name": "scalar", "instances": [[1]], "inputs_": NaN}', {"predictions": [1]}),
+        (
+            b'{"inputs": {"img": "\\u00e9\\ud83d\\ude00", "k": 0}}',
+            {
+                "outputs": {
+                    "echo": "\xc3\xa9\xf0\x9f\x98\x80",
+                    "echo_bytes": {"b64": "w6nwn5iA"},
+                    "k2": 0,
+                    "d": 0.0,
+                }
+            },
+        ),
         ({"signature_name": "scalar", "instances": [[1, 2], [3, 4]]}, {"predictions": [4, 6]}),
         ({"inputs": {"img": [], "k": []}}, {"outputs": {"echo": [], "echo_bytes": [], "k2": [], "d": []}}),
         (
@@ -103,6 +121,29 @@ def test_what_is_answered(post, body, expected):
         {"signature_name": "scalar", "inputs": 5},
         {"signature_name": "scalar", "instances": [1]},
         {"signature_name": "half", "inputs": [1]},
+        {"signature_name": "Scalar", "inputs": [1]},
+        {"signature_name": "scalar"},
+        {"signature_name": "scalar", "instances": [1], "inputs": [1]},
+        {"signature_name": "scalar", "instances": []},
+        {"signature_name": "scalar", "instances": {}},
+        {"signature_name": "scalar", "instances": None},
+        {"signature_name": "scalar", "instances": [[]]},
+        {"signature_name": "scalar", "instances": [[1, 2], [3]]},
+        {"signature_name": "scalar", "instances": [{"k": 1}, 2]},
+        {"signature_name": "scalar", "instances": [{"k": 1, "img": "a"}]},
+        {"signature_name": "scalar", "inputs": [[1, 2], 3]},
+        {"signature_name": "scalar", "inputs": {"K": [1]}},
+        {"signature_name": "scalar", "inputs": {"b64": "YQ=="}},
+        {"signature_name": "scalar", "inputs": [True]},
+        {"signature_name": "scalar", "inputs": [1.0]},
+        {"signature_name": "scalar", "inputs": [None]},
+        {"signature_name": "scalar", "inputs": [-(2**63) - 1]},
+        {"instances": [{"b64": "YQ=="}]},
+        {"instances": [{"img": {"b64": 5}, "k": 3}]},
+        {"instances": [{"img": {"b64": {"b64": "YQ=="}}, "k": 3}]},
+        {"instances": [{"img": None, "k": 3}]},
+        {"inputs": ["a", 1]},
+        {"inputs": {"img": ["a"], "k": [[1], [2, 3]]}},
         {"instances": [{"img": "a", "k": "3"}]},
         {"instances": [{"img": "a"}]},
         {"instances": [{"img": {"b64": "$"}, "k": 3}]},
@@ -112,6 +153,25 @@ def test_what_is_answered(post, body, expected):
 )
 def test_what_is_refused(post, body):
     assert post("echo", body) == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"instances": [{"b64": WHITE_PNG}] * 2}, [["d", "c"]] * 2),
+        ({"instances": [{"image_bytes": {"b64": WHITE_PNG}}]}, [["d", "c"]]),
+        ({"signature_name": "serving_default", "instances": [{"b64": WHITE_PNG.rstrip("=")}]}, [["d", "c"]]),
+        ({"inputs": [{"b64": WHITE_PNG}]}, [["d", "c"]]),
+        ({"inputs": {"image_bytes": [{"b64": WHITE_PNG}], "other": 1}}, [["d", "c"]]),
+        ({"inputs": []}, []),
+    ],
+)
+def test_pictures_may_be_given_in_several_ways(post, body, expected):
+    answered = post("tiny", body)
+    if "inputs" in body:
+        assert answered["outputs"]["top_classes"] == expected
+    else:
+        assert [row["top_classes"] for row in answered["predictions"]] == expected
 
 
 def test_a_model_that_is_not_there_is_not_found_once_the_body_is_read(post):
@@ -126,6 +186,7 @@ def test_a_model_that_is_not_there_is_not_found_once_the_body_is_read(post):
 def test_predict_signatures_neither_classify_nor_regress(post, verb):
     assert post("tiny", {"examples": [{"x": 1}]}, verb) == 400
     assert post("tiny", {"examples": []}, verb) == 400
+    assert post("nope", {"examples": [1]}, verb) == 400
     assert post("nope", {"examples": [{"x": 1}]}, verb) == 404
     assert post("nope", {}, verb) == 400
 

@@ -231,6 +231,11 @@ def test_each_type_that_tf_serving_writes_is_written(dtype):
     assert write_tensors({"x": np.zeros([0, 2], dtype)}, by_row=False) == {"outputs": []}
 
 
+def test_a_type_without_a_value_is_written_whatever_it_is():
+    assert write_tensors({"x": np.zeros(0, "float16")}, by_row=False) == {"outputs": []}
+    assert write_tensors({"x": np.zeros([2, 0], "float16")}, by_row=True) == {"predictions": [[], []]}
+
+
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [

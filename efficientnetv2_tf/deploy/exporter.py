@@ -6,6 +6,7 @@
     OUTPUT/model_card.json      what was exported, how to feed it, where it is from, checksums of the files
     OUTPUT/parity_report.json   how far each file is from model.keras
     OUTPUT/tflite_report.json   sizes, latencies, agreement and accuracy of the TFLite files
+    OUTPUT/reports/NAME/NUMBER/ the same three of each export of this name, as the next export replaces those above
     OUTPUT/serving/             files to run TF Serving with
 
 A SavedModel carries its own card and parity report in assets.extra, so that they stay with their version.
@@ -28,6 +29,8 @@ from efficientnetv2_tf.training.run_folder import RunFolder, write_json
 
 FORMATS = ("saved_model", "tflite", "onnx")
 PARITY_REPORT = "parity_report.json"
+REPORTS = "reports"  # folder of what the exports before have to say
+_TAKEN = (serving_files.FOLDER, REPORTS)  # names in the output folder that no model may have
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -36,9 +39,9 @@ def check_export(formats, *, name=None, tflite_modes=None, uint8_io=False, min_a
     unknown = [format for format in formats if format not in FORMATS]
     if unknown or not formats:
         raise ConfigError(f"Formats should be among {', '.join(FORMATS)}. Received: {', '.join(formats) or 'none'}")
-    if name is not None and (not _NAME.fullmatch(name) or name == serving_files.FOLDER):
+    if name is not None and (not _NAME.fullmatch(name) or name in _TAKEN or name.isdigit()):
         raise ConfigError(
-            f"The name should be of letters, digits, '.', '_' and '-', and not {serving_files.FOLDER!r}. "
+            f"The name should be of letters, digits, '.', '_' and '-', neither a number nor {' or '.join(_TAKEN)}. "
             f"Received: {name!r}"
         )
     if "tflite" in formats:
@@ -75,7 +78,7 @@ def export(
         model_dir: folder of the training.
         output: folder to write to; it is made.
         formats: of `FORMATS`.
-        name: of the model's folder and files; None is the network's. Letters, digits, ".", "_" and "-".
+        name: of the model's folder and files; None is the network's. Letters, digits, ".", "_" and "-"; no number.
         tflite_modes: of `tflite.MODES`; None is `tflite.DEFAULT_MODES`.
         uint8_io: whether TFLite's mode int8 takes and gives uint8.
         min_agreement: share of the evaluation pictures, in (0, 1], on which every TFLite file's top class must be the
@@ -165,7 +168,9 @@ class _Job:
         self._name = bundle.network.name
         self._saved_model = folder / "saved_model"
         self._files = folder / "files"  # those that go to the output folder itself
+        self._reports = folder / "reports"  # copies of those that the next export replaces
         self._files.mkdir()
+        self._reports.mkdir()
 
     def write_saved_model(self):
         from efficientnetv2_tf.deploy.saved_model import write_saved_model
@@ -217,12 +222,16 @@ class _Job:
     def publish(self, output):
         """Renames everything to where it belongs, the SavedModel last; gives the model card."""
         self._complete_saved_model()
+        for report in self._files.glob("*.json"):
+            shutil.copyfile(report, self._reports / report.name)
         published = [path.replace(output / path.name) for path in sorted(self._files.iterdir())]
         if self._saved_model.exists():
             published += _files_below(publish_version(self._saved_model, output / self._name))
             serving_files.write_serving_files(output, self._name)
         card = model_card.make_card(self._bundle, {path.relative_to(output).as_posix(): path for path in published})
-        write_json(output / model_card.FILE, card)
+        for folder in (output, self._reports):
+            write_json(folder / model_card.FILE, card)
+        publish_version(self._reports, output / REPORTS / self._name)
         return card
 
     def _complete_saved_model(self):
@@ -268,7 +277,7 @@ def _tell(card, output, console):
     if version:
         console.print(
             f"SavedModel {output / version.rpartition('/')[0]}. In production, with Docker:\n"
-            f"  {serving_files.docker_run(output.resolve())}\n"
+            f"  {serving_files.docker_run(card['name'], output.resolve())}\n"
             f"To try it here: python tools/main.py --mode=serve --export={output}",
             soft_wrap=True,
             markup=False,

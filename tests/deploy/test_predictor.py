@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from efficientnetv2_tf.data.sources import DataError
-from efficientnetv2_tf.deploy.predict import predict
+from efficientnetv2_tf.deploy.predictor import predict
 from efficientnetv2_tf.training.hparams import ConfigError
 
 
@@ -48,11 +48,12 @@ def test_a_folder(run_folder, photos, console, tmp_path):
 
 
 def test_batches_do_not_mix_pictures_up(run_folder, photos, console):
-    together = predict([photos / "*.png"], model=run_folder, console=console)
-    for prediction in (together[0], together[17]):
-        (alone,) = predict([prediction.path], model=run_folder, console=console)
-        assert alone.classes == prediction.classes
-        np.testing.assert_allclose(alone.scores, prediction.scores, atol=1e-6)
+    forward = predict([photos / "*.png"], model=run_folder, console=console)[:20]
+    backward = predict([prediction.path for prediction in forward[::-1]], model=run_folder, console=console)[::-1]
+    for one, other in zip(forward, backward, strict=True):
+        assert (one.path, one.classes) == (other.path, other.classes)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+    assert len({prediction.scores for prediction in forward}) == 20
 
 
 def test_explanations_lie_beside_the_pictures_and_are_none_themselves(run_folder, photos, console):
@@ -86,5 +87,5 @@ def test_mistakes_are_told_before_anything_is_read(photos, arguments, message, c
 
 
 def test_importing_it_loads_no_tensorflow(run_python):
-    code = "import sys, efficientnetv2_tf.deploy.predict; print('tensorflow' in sys.modules)"
+    code = "import sys, efficientnetv2_tf.deploy.predictor; print('tensorflow' in sys.modules)"
     assert run_python(code).strip() == "False"

@@ -4,20 +4,19 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from efficientnetv2_tf.data.sources import open_source
 from efficientnetv2_tf.deploy import parity
-from efficientnetv2_tf.deploy.export import check_export, export, publish_version
+from efficientnetv2_tf.deploy.exporter import check_export, export, publish_version
 from efficientnetv2_tf.deploy.parity import ParityError
-from efficientnetv2_tf.deploy.serving.loaded_model import LoadedModel
+from efficientnetv2_tf.deploy.serving.store import ModelStore
 from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.recipes import load_config, to_yaml
-from efficientnetv2_tf.training.trainer import train
 
 
 @pytest.fixture
@@ -32,25 +31,41 @@ def files_in(folder):
 def test_the_layout_is_what_tf_serving_wants(exported):
     output, _, _ = exported
     assert sorted(path.name for path in output.iterdir()) == [
-        "model_card.json", "parity_report.json", "serving", "testing",
+        "digits.v2", "model_card.json", "parity_report.json", "reports", "serving", "testing",
     ]  # fmt: skip
-    assert [path.name for path in (output / "testing").iterdir()] == ["1"]
-    version = output / "testing" / "1"
+    assert {path.name for path in (output / "testing").iterdir()} == {"6", "7", "notes"}  # 7 is the next number
+    version = output / "testing" / "7"
     files = files_in(version)
     assert {"saved_model.pb", "variables/variables.index", "assets.extra/tf_serving_warmup_requests"} <= files
     assert os.stat(version).st_mode & 0o055 == 0o055  # the server is another user
     assert all(os.stat(version / name).st_mode & 0o044 == 0o044 for name in files)
 
 
+def test_what_was_published_is_served(exported, encode):
+    configured = (exported[0] / "serving" / "models.config").read_text()
+    assert re.findall(r'base_path: "(.*?)"', configured) == ["/models/digits.v2", "/models/testing"]
+    store = ModelStore(exported[0])
+    store.refresh()
+    assert store.known() == ["digits.v2", "testing"]  # the reports are not taken for a model
+    version, model = store.get("testing")
+    assert version == 7
+    found = model.run("explain", {"image_bytes": np.array([encode()], object)})
+    assert found["probabilities"].sum() == pytest.approx(1, abs=1e-5)
+    assert found["classes"][0, 0].decode() in {str(digit) for digit in range(10)}
+
+
 def test_the_card_lists_what_was_written(exported):
     output, card, _ = exported
     assert json.loads((output / "model_card.json").read_text()) == card
-    assert {*card["files"]} == {name for name in files_in(output) if not name.startswith(("serving/", "model_card"))}
+    assert {*card["files"]} == {
+        "parity_report.json",
+        *(f"testing/7/{name}" for name in files_in(output / "testing" / "7")),
+    }
     for name, facts in card["files"].items():
         assert hashlib.sha256((output / name).read_bytes()).hexdigest() == facts["sha256"]
-    inner = json.loads((output / "testing" / "1" / "assets.extra" / "model_card.json").read_text())
+    inner = json.loads((output / "testing" / "7" / "assets.extra" / "model_card.json").read_text())
     assert inner["weights"] == card["weights"]
-    assert inner["files"]["saved_model.pb"] == card["files"]["testing/1/saved_model.pb"]
+    assert inner["files"]["saved_model.pb"] == card["files"]["testing/7/saved_model.pb"]
 
 
 def test_the_report_is_of_64_evaluation_pictures(exported):
@@ -65,28 +80,12 @@ def test_the_report_is_of_64_evaluation_pictures(exported):
     assert "docker run" in text
 
 
-def test_the_next_version_has_the_next_number_and_all_models_are_served(exported, run_folder, console, tmp_path):
-    output = tmp_path / "models"
-    shutil.copytree(exported[0], output)
-    shutil.copytree(output / "testing", output / "digits.v2")
-    (output / "testing" / "7").mkdir()
-    (output / "testing" / "notes").mkdir()
-    card = export(moved(run_folder, tmp_path, dataset="folder:gone"), output, console=console)
-    assert {path.name for path in (output / "testing").iterdir()} == {"1", "7", "8", "notes"}
-    assert "testing/8/saved_model.pb" in card["files"]
-    configured = (output / "serving" / "models.config").read_text()
-    assert '"/models/digits.v2"' in configured
-    assert '"/models/testing"' in configured
-    # Without its data set it is compared on pictures that were made up.
-    assert json.loads((output / "parity_report.json").read_text())["source"] == "generated pictures"
-    assert "Comparing on generated pictures, as the data set is not to be had" in console.file.getvalue()
-
-
-def test_the_published_model_runs(exported, encode):
+def test_card_and_reports_are_kept_when_the_next_export_replaces_them(exported):
     output, _, _ = exported
-    found = LoadedModel(output / "testing" / "1").run("explain", {"image_bytes": np.array([encode()], object)})
-    assert found["probabilities"].sum() == pytest.approx(1, abs=1e-5)
-    assert found["classes"][0, 0].decode() in {str(digit) for digit in range(10)}
+    kept = output / "reports" / "testing" / "1"
+    assert files_in(output / "reports") == {"testing/1/model_card.json", "testing/1/parity_report.json"}
+    for name in ("model_card.json", "parity_report.json"):
+        assert (kept / name).read_bytes() == (output / name).read_bytes()
 
 
 @pytest.fixture
@@ -96,11 +95,15 @@ def with_onnx():
 
 
 @pytest.mark.usefixtures("with_onnx")
-def test_onnx_lies_beside_the_saved_model(run_folder, console, tmp_path):
-    card = export(run_folder, tmp_path, ["onnx"], name="digits", console=console)
+def test_without_its_data_set_it_is_compared_on_pictures_that_were_made_up(run_folder, console, tmp_path):
+    output = tmp_path / "out"
+    card = export(moved(run_folder, tmp_path, dataset="folder:gone"), output, ["onnx"], name="digits", console=console)
     assert card["name"] == "digits"
     assert {*card["files"]} == {"digits.onnx", "parity_report.json"}
-    (row,) = json.loads((tmp_path / "parity_report.json").read_text())["results"]
+    report = json.loads((output / "parity_report.json").read_text())
+    assert report["source"] == "generated pictures"
+    assert "Comparing on generated pictures, as the data set is not to be had" in console.file.getvalue()
+    (row,) = report["results"]
     assert (row["file"], row["tolerance"]) == ("digits.onnx", 1e-4)
     assert row["difference"] <= 1e-4
 
@@ -141,7 +144,12 @@ def test_a_training_that_contradicts_itself_is_refused(run_folder, console, tmp_
         ({"formats": ["pdf"]}, "should be among saved_model, tflite, onnx. Received: pdf"),
         ({"formats": []}, "Received: none"),
         ({"formats": ["saved_model"], "name": "a/b"}, "Received: 'a/b'"),
-        ({"formats": ["saved_model"], "name": "serving"}, "not 'serving'"),
+        (
+            {"formats": ["saved_model"], "name": "serving"},
+            "neither a number nor serving or reports. Received: 'serving'",
+        ),
+        ({"formats": ["saved_model"], "name": "reports"}, "Received: 'reports'"),
+        ({"formats": ["saved_model"], "name": "7"}, "Received: '7'"),
         ({"formats": ["saved_model"], "name": "..."}, "Received: '...'"),
         ({"formats": ["saved_model"], "min_agreement": 0.9}, "min_agreement: of TFLite files alone"),
         ({"formats": ["onnx"], "tflite_modes": ["int8"], "uint8_io": True}, "tflite_modes, uint8_io: of TFLite"),
@@ -163,29 +171,11 @@ def test_versions_never_replace_each_other(tmp_path, monkeypatch):
 
     assert publish_version(make("first"), tmp_path / "base").name == "1"
     # An export that looked before the other one renamed.
-    monkeypatch.setattr("efficientnetv2_tf.deploy.export._taken", lambda base: [])
+    monkeypatch.setattr("efficientnetv2_tf.deploy.exporter._taken", lambda base: [])
     assert publish_version(make("second"), tmp_path / "base").name == "2"
     assert (tmp_path / "base" / "1" / "saved_model.pb").read_text() == "first"
 
 
 def test_importing_it_loads_no_tensorflow(run_python):
-    code = "import sys, efficientnetv2_tf.deploy.export; print('tensorflow' in sys.modules)"
+    code = "import sys, efficientnetv2_tf.deploy.exporter; print('tensorflow' in sys.modules)"
     assert run_python(code).strip() == "False"
-
-
-@pytest.mark.slow
-def test_from_a_real_training_to_a_served_model(console, tmp_path):
-    """What is served is right as often as the training says, in float32 though it was trained in bfloat16."""
-    config = load_config("testing", ["runtime.mixed_precision=mixed_bfloat16"], data_dir=str(tmp_path / "data"))
-    summary = train(config, tmp_path / "run", console=console)
-    export(tmp_path / "run", tmp_path / "out", console=console)
-    model = LoadedModel(tmp_path / "out" / "testing" / "1")
-    split = open_source("digits", data_dir=str(tmp_path / "data")).eval
-    encoded, labels = zip(*[(item, label) for _, item, label in split.open((0, 1)).as_numpy_iterator()], strict=True)
-    found = model.run("serving_default", {"image_bytes": np.array(encoded, object)})
-    assert found["probabilities"].dtype == np.float32
-    accuracy = np.mean(found["probabilities"].argmax(axis=1) == labels)
-    assert accuracy == pytest.approx(summary["test_accuracy"], abs=0.02)
-    assert accuracy > 0.2  # 0.1 is chance
-    card = json.loads((tmp_path / "out" / "model_card.json").read_text())
-    assert card["weights"]["test_accuracy"] == summary["test_accuracy"]
