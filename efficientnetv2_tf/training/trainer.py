@@ -164,6 +164,7 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
     evaluation = callbacks.Evaluation(
         eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, (display, stop)
     )
+    release = callbacks.ReleaseMemory()
     due = evaluation_is_due(position, task, folder, strategy)
     writing = _writing(checkpoints, folder, epoch - due, summary) if is_chief(strategy) else []
     profiling = _profiling(task, folder, strategy, console)
@@ -179,7 +180,7 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
                 initial_epoch=first,
                 # In this order: the stage's values first, then what may stop the training; a checkpoint comes before
                 # the evaluation, which may be interrupted; then what shows, and what writes it down.
-                callbacks=[progress, guard, checkpointing, stop, evaluation, display, *writing, *profiling],
+                callbacks=[progress, guard, checkpointing, stop, evaluation, display, *writing, *profiling, release],
                 verbose=0,
                 shuffle=False,
             )
