@@ -25,6 +25,8 @@ OVERRIDES = (
     "model.blocks=[r1_k3_s2_e1_i16_o16_c1,r1_k3_s2_e4_i16_o24_se0.25]"
 )
 
+HOOKS = os.pathsep.join([str(pathlib.Path(__file__).parent / "hooks"), *filter(None, [os.environ.get("PYTHONPATH")])])
+
 
 def command(script, folder, *flags):
     return [
@@ -46,8 +48,7 @@ def folders(tmp_path_factory):
     done = start("main.py", root / "one")
     assert done.returncode == 0, done.stderr
     # Each worker leaves what it saw and ended with beside the run folder; the product has only the chief write.
-    path = os.pathsep.join([str(pathlib.Path(__file__).parent / "spy"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = start("local_workers.py", root / "two", "--workers=2", PYTHONPATH=path, SPY_FOLDER=str(root))
+    done = start("local_workers.py", root / "two", "--workers=2", PYTHONPATH=HOOKS, SPY_FOLDER=str(root))
     assert done.returncode == 0, done.stdout + done.stderr
     return root, done
 
@@ -98,8 +99,7 @@ def start_two(folder, death):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
         if index and death:
-            path = [str(pathlib.Path(__file__).parent / "death"), *filter(None, [os.environ.get("PYTHONPATH")])]
-            environment |= {"PYTHONPATH": os.pathsep.join(path), "DEATH": death}
+            environment |= {"PYTHONPATH": HOOKS, "DEATH": death}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         workers.append(subprocess.Popen(command("main.py", folder), cwd=ROOT, env=environment, **pipes))
     try:

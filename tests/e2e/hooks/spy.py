@@ -1,29 +1,10 @@
-"""Imported by each worker of `test_multi_worker.py`: notes the sizes of its steps, and its last weights.
+"""Notes the sizes of a worker's steps and its last weights, in the folder that SPY_FOLDER names."""
 
-Python imports a module of this name at its start, from PYTHONPATH; the training itself is the product's, untouched.
-"""
-
-import importlib.abc
-import importlib.util
 import json
 import os
-import sys
-
-NAME = "efficientnetv2_tf.training.trainer"
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != NAME:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (execute(module), _watch(module))
-        return spec
-
-
-def _watch(trainer):
+def install(trainer):
     import numpy as np
     import tensorflow as tf
 
@@ -51,7 +32,3 @@ def _watch(trainer):
         return finish(classifier, *arguments)
 
     Classifier._train_step, trainer._finish = noting_step, saving_finish
-
-
-if "TF_CONFIG" in os.environ:
-    sys.meta_path.insert(0, _Finder())
