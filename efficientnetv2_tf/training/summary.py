@@ -74,9 +74,10 @@ class RunSummary:
     @contextlib.contextmanager
     def recording(self):
         """Notes how the block ends."""
-        self.write()
         try:
+            self.write()
             yield self
+            self.write(state="finished")
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             what = f"{type(error).__name__}: {error}".removesuffix(": ")
@@ -84,7 +85,6 @@ class RunSummary:
             with contextlib.suppress(OSError):
                 self.write(state="interrupted" if stopped else "failed", error=what)
             raise
-        self.write(state="finished")
 
     def write(self, **values):
         """Writes the file anew.

@@ -79,6 +79,12 @@ def test_workers_see_the_same_sizes_and_end_with_the_same_weights(folders):
 
 
 @pytest.mark.slow
+def test_what_one_worker_was_told_all_know(folders):
+    for index in (0, 1):
+        assert list(np.load(folders[0] / f"worker-{index}.npz")["told"]) == [True, False], index
+
+
+@pytest.mark.slow
 def test_only_the_chief_writes_and_prints(folders):
     root, done = folders
     assert {path.name for path in (root / "two").iterdir()} == {path.name for path in (root / "one").iterdir()}

@@ -1,4 +1,4 @@
-"""Notes the sizes of a worker's steps and its last weights, in the folder that SPY_FOLDER names."""
+"""Notes a worker's sizes, last weights and what it learns of the others, in the folder that SPY_FOLDER names."""
 
 import json
 import os
@@ -9,8 +9,9 @@ def install(trainer):
     import tensorflow as tf
 
     from efficientnetv2_tf.training.classifier import Classifier
+    from efficientnetv2_tf.training.strategy import any_worker
 
-    sizes, traces, step, finish = [], [], Classifier._train_step, trainer._finish
+    sizes, traces, step, evaluate = [], [], Classifier._train_step, trainer._evaluate
 
     def noting_step(self, images, labels):
         traces.append(images.shape[0])
@@ -18,7 +19,7 @@ def install(trainer):
         with tf.control_dependencies([size]):
             return step(self, tf.identity(images), labels)
 
-    def saving_finish(classifier, *arguments):
+    def saving_evaluate(classifier, task, strategy, *arguments):
         index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
         weights = {v.path.replace("/", ":"): v.numpy() for v in classifier.network.weights}
         averages = {f"average:{k}".replace("/", ":"): v.numpy() for k, v in classifier.average.averages.items()}
@@ -26,9 +27,10 @@ def install(trainer):
             os.path.join(os.environ["SPY_FOLDER"], f"worker-{index}.npz"),
             sizes=sizes,
             traces=traces,
+            told=[any_worker(strategy, index == 1), any_worker(strategy, False)],
             **weights,
             **averages,
         )
-        return finish(classifier, *arguments)
+        return evaluate(classifier, task, strategy, *arguments)
 
-    Classifier._train_step, trainer._finish = noting_step, saving_finish
+    Classifier._train_step, trainer._evaluate = noting_step, saving_evaluate
