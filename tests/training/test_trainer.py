@@ -52,10 +52,13 @@ def seen(monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path):
+def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path, monkeypatch):
+    released = []
+    monkeypatch.setattr(trainer.callbacks, "release_free_memory", lambda: released.append(len(seen["sizes"])))
     summary = trainer.train(load_config("testing", OVERRIDES), tmp_path / "run", console=console())
     assert seen["sizes"] == [20] * STEPS + [24] * STEPS + [28] * STEPS + [32] * STEPS
     assert 1 <= seen["traces"] <= 2
+    assert released == [STEPS, 2 * STEPS, 3 * STEPS, 4 * STEPS]
     assert summary["steps"] == 4 * STEPS
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert [row["image_size"] for row in rows] == ["20", "24", "28", "32"]
