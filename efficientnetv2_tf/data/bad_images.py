@@ -39,13 +39,8 @@ class BadImages:
         # What stops a run is not listed: the next start would take it for known, and go past it.
         self._path = pathlib.Path(path) if path and on_bad_image == "skip" else None
         self._on_bad_image, self._limit, self._tell = on_bad_image, limit, tell
-        self._keys = {}  # of each split
+        self._keys = read_bad_images(self._path) if self._path else {}  # of each split
         self._lock = threading.Lock()
-        if self._path and self._path.exists():
-            with self._path.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    if row["reason"]:  # a line that was cut off has none
-                        self._keys.setdefault(row["split"], set()).add(int(row["key"]))
 
     def known(self, split_name):
         """Keys of the bad examples of a split, in ascending order."""
@@ -132,6 +127,24 @@ class BadImages:
             if self.error:
                 raise self.error from None
             raise
+
+
+def read_bad_images(path):
+    """Reads what `BadImages` wrote.
+
+    Args:
+        path: `pathlib.Path` of the CSV file.
+
+    Returns:
+        {name of the split: set of keys}; empty where there is no file.
+    """
+    keys = {}
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if row["reason"]:  # a line that was cut off has none
+                    keys.setdefault(row["split"], set()).add(int(row["key"]))
+    return keys
 
 
 def usable(bad_images, split_name, split, num_classes):

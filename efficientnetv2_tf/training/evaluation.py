@@ -34,7 +34,8 @@ def evaluate(run_folder, *, data_dir=None, console=None):
         console: a `rich.console.Console`; None prints to the terminal.
 
     Returns:
-        A dictionary with `loss`, `accuracy` and `images`; the same for each worker of several.
+        A dictionary with `loss`, `accuracy` and `images`; the same for each worker of several, but that in `images`
+        each leaves out only the bad images of its own part.
 
     Raises:
         ConfigError: the folder holds no finished training.

@@ -96,6 +96,9 @@ def fit_with_rollbacks(fit, resume, checkpoints, policy, tell):
         policy: `train.on_nonfinite`.
         tell: called with a text for each time.
 
+    Returns:
+        What `fit` returned.
+
     Raises:
         NonFiniteError: the policy is another one, or it happened for the fourth time.
     """

@@ -39,8 +39,9 @@ def draw_training(rows, path, title):
     )
     for axis, name, better in ((axes[0], "loss", "lower right"), (axes[1], "accuracy", "lower right")):
         tested = [(row["epoch"], row[f"val_{name}"]) for row in rows if f"val_{name}" in row]
-        trained = [(row["epoch"], row[name]) for row in rows if name in row]  # not where a restart only evaluated
-        axis.plot(*zip(*trained, strict=True), "o-", color="tab:blue", markersize=3, label="training")
+        trained = [(row["epoch"], row[name]) for row in rows if name in row]
+        if trained:  # a restart may only evaluate
+            axis.plot(*zip(*trained, strict=True), "o-", color="tab:blue", markersize=3, label="training")
         if tested:  # not every epoch is evaluated
             label = "test, averaged weights"
             axis.plot(*zip(*tested, strict=True), "s--", color="tab:orange", markersize=5, label=label)

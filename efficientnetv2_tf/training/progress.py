@@ -7,6 +7,8 @@ import keras
 from absl import logging
 from rich.progress import BarColumn, Progress, TextColumn
 
+from efficientnetv2_tf.progressive.stages import stage_at
+
 _LINE_EVERY = {logging.INFO: 10.0, logging.DEBUG: 0.0}  # seconds, by verbosity; 60 below
 
 
@@ -22,21 +24,22 @@ class ProgressDisplay(keras.callbacks.Callback):
 
     Args:
         console: a `rich.console.Console`.
-        progress: the `ProgressiveLearning` callback.
+        plan: the training's `Stage`s.
         costs: relative cost of a picture in each stage.
         batch_size: images of a step.
         steps_per_epoch: steps of a whole epoch.
         epochs: of the whole training.
-        first_batch: batches of the first epoch that a restart leaves out.
+        first_epoch: where a restart goes on, counted from 0; the epoch of an evaluation that comes before any step.
+        first_batch: batches of that epoch that a restart leaves out.
     """
 
-    def __init__(self, console, progress, costs, *, batch_size, steps_per_epoch, epochs, first_batch=0):
+    def __init__(self, console, plan, costs, *, batch_size, steps_per_epoch, epochs, first_epoch=0, first_batch=0):
         super().__init__()
         self._console = console
         level = min(logging.get_verbosity(), logging.DEBUG)
         self._lines = level >= logging.INFO or not console.is_terminal
         self._line_every = _LINE_EVERY.get(level, 60.0)
-        self._stages = progress
+        self._plan = plan
         self._costs = costs
         self._batch_size = batch_size
         self._steps = steps_per_epoch
@@ -50,7 +53,7 @@ class ProgressDisplay(keras.callbacks.Callback):
         self._first_step = True
         self._seen_sizes = set()
         self._seconds_per_step = None
-        self._epoch = 0
+        self._epoch = first_epoch
         self._last_line = time.monotonic()  # an evaluation may come before the first epoch
 
     def on_train_begin(self, logs=None):
@@ -76,7 +79,7 @@ class ProgressDisplay(keras.callbacks.Callback):
         if self._first_step:
             self._first_step = False
             self._console.print(f"First training step done {now - self._began:.0f} s after fit began.")
-        size = self._stages.stage.image_size
+        size = self._stage.image_size
         if size not in self._seen_sizes:
             self._seen_sizes.add(size)
             self._console.print(f"First step at {size} px: {now - self._epoch_began:.1f} s.")
@@ -88,6 +91,10 @@ class ProgressDisplay(keras.callbacks.Callback):
         text = f"{self._values(logs)} · {self._left(self._offset + batch + 1)} left"
         self._bar.update(self._task, completed=self._offset + batch + 1, text=text)
         self._line(f"step {self._offset + batch + 1}/{self._steps} · {text}")
+
+    def on_test_begin(self, logs=None):
+        self._bar.update(self._task, description=self._heading(), text="evaluating", visible=True)
+        self._bar.start()  # where no epoch has
 
     def on_test_batch_end(self, batch, logs=None):
         text = f"evaluating, batch {batch + 1}"
@@ -110,8 +117,12 @@ class ProgressDisplay(keras.callbacks.Callback):
             line += f" · test accuracy {logs['val_accuracy']:.4f}"
         self._console.print(f"{self._heading()}: {line}")
 
+    @property
+    def _stage(self):
+        return stage_at(self._plan, self._epoch)
+
     def _heading(self):
-        stage = self._stages.stage
+        stage = self._stage
         return (
             f"epoch {self._epoch + 1}/{self._epochs} · stage {stage.index + 1}/{len(self._costs)} · "
             f"{stage.image_size} px"
@@ -124,10 +135,10 @@ class ProgressDisplay(keras.callbacks.Callback):
 
     def _left(self, step):
         """Time left, as text."""
-        plan, seconds = self._stages.plan, 0.0
-        seconds_per_cost = self._seconds_per_step / self._costs[self._stages.stage.index]
-        for stage, cost in zip(plan, self._costs, strict=True):
+        seconds = 0.0
+        seconds_per_cost = self._seconds_per_step / self._costs[self._stage.index]
+        for stage, cost in zip(self._plan, self._costs, strict=True):
             epochs = max(0, stage.end_epoch - max(stage.first_epoch, self._epoch))
-            done = step if stage is self._stages.stage else 0
+            done = step if stage is self._stage else 0
             seconds += (epochs * self._steps - done) * cost * seconds_per_cost
         return str(datetime.timedelta(seconds=round(seconds)))

@@ -19,6 +19,7 @@ def write_results(classifier, task, folder, summary, console, results):
         results: loss and accuracy of (raw weights, averaged weights), as dictionaries.
     """
     raw, averaged = results
+    images = task.source.eval.count - summary.count_bad_images()["eval"]
     average = classifier.average.applied() if classifier.average else contextlib.nullcontext()
     with average, replacing(folder.model) as temporary:
         _portable(classifier.network, task.config.model.normalization).save(temporary)
@@ -28,7 +29,7 @@ def write_results(classifier, task, folder, summary, console, results):
     summary.write(
         steps=int(classifier.optimizer.iterations.numpy()),
         parameters=classifier.network.count_params(),
-        test_images=task.eval_images,
+        test_images=images,
         test_accuracy=averaged["accuracy"],
         test_loss=averaged["loss"],
         test_accuracy_raw=raw["accuracy"],
@@ -36,7 +37,7 @@ def write_results(classifier, task, folder, summary, console, results):
     )
     console.print(
         f"Test accuracy {averaged['accuracy']:.4f} with averaged weights, {raw['accuracy']:.4f} with raw weights, "
-        f"over {task.eval_images} images.\nTook {summary.values['seconds']:.0f} s. Written to {folder.path}: "
+        f"over {images} images.\nTook {summary.values['seconds']:.0f} s. Written to {folder.path}: "
         + ", ".join(sorted(path.name for path in folder.path.iterdir() if not path.name.startswith(".")))
     )
 

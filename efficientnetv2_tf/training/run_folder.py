@@ -81,6 +81,10 @@ class RunFolder:
         """Images that a worker could not use, as CSV; each has its own, because it meets its part of them only."""
         return self.path / (f"bad_images-{worker}.csv" if worker else "bad_images.csv")
 
+    def all_bad_images(self):
+        """The lists of all workers that there are."""
+        return self.path.glob("bad_images*.csv")
+
     @property
     def training_picture(self):
         """Loss and accuracy over the epochs, with the stages beside them."""
@@ -133,7 +137,7 @@ class RunFolder:
     def _refuse_to_overwrite(self):
         ours = (
             self.checkpoints, self.model, self.classes, self.metrics, self.tensorboard, self.summary,
-            *self.path.glob("bad_images*.csv"), self.training_picture, self.augmentation_picture,
+            *self.all_bad_images(), self.training_picture, self.augmentation_picture,
         )  # fmt: skip
         there = [path.name for path in ours if path.exists()]
         if there:

@@ -238,6 +238,19 @@ def agree(strategy, number):
     return count * squares == total * total
 
 
+def any_worker(strategy, told):
+    """Whether something is so for one of the workers at least; all of them have to ask.
+
+    Args:
+        strategy: of `make_strategy`.
+        told: whether it is for this one.
+    """
+    if num_workers(strategy) == 1:
+        return told
+    _, total, _ = _sums_of_powers(strategy)(tf.constant(float(told), tf.float64))
+    return bool(total > 0)
+
+
 @functools.lru_cache(maxsize=1)
 def _sums_of_powers(strategy):
     """From a number of each replica to the sums of their powers 0, 1 and 2."""

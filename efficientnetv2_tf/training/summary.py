@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 import efficientnetv2_tf
+from efficientnetv2_tf.data.bad_images import read_bad_images
 from efficientnetv2_tf.training.best_checkpoint import read_best
 from efficientnetv2_tf.training.callbacks import read_metrics
 from efficientnetv2_tf.training.hparams import flat
@@ -74,9 +75,10 @@ class RunSummary:
     @contextlib.contextmanager
     def recording(self):
         """Notes how the block ends."""
-        self.write()
         try:
+            self.write()
             yield self
+            self.write(state="finished")
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             what = f"{type(error).__name__}: {error}".removesuffix(": ")
@@ -84,7 +86,6 @@ class RunSummary:
             with contextlib.suppress(OSError):
                 self.write(state="interrupted" if stopped else "failed", error=what)
             raise
-        self.write(state="finished")
 
     def write(self, **values):
         """Writes the file anew.
@@ -95,7 +96,7 @@ class RunSummary:
         self._values.update(values)
         rows = read_metrics(self._folder.metrics) if self._folder.metrics.exists() else []
         self._values.update(
-            bad_images={split: len(self._task.bad_images.known(split)) for split in ("train", "eval")},
+            bad_images=self.count_bad_images(),
             **_of_epochs(rows),
             best_checkpoint=read_best(self._folder.checkpoints),
             seconds=round(self._seconds + time.monotonic() - self._began, 1),
@@ -104,6 +105,12 @@ class RunSummary:
         )
         if self._folder.path.exists():  # making it again would hide that it is gone, which the next checkpoint tells
             write_json(self._folder.summary, self.values)
+
+    def count_bad_images(self):
+        """How many each split has, by the lists of all workers: {"train": number, "eval": number}."""
+        lists = [read_bad_images(path) for path in self._folder.all_bad_images()]
+        own = self._task.bad_images  # it lists nothing with data.on_bad_image=error
+        return {x: len(set(own.known(x)).union(*(keys.get(x, ()) for keys in lists))) for x in ("train", "eval")}
 
     def callback(self):
         """The Keras callback that writes the file while the training runs; after the one that writes metrics.csv."""

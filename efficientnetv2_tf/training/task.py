@@ -71,7 +71,7 @@ class Task:
 
     @property
     def eval_images(self):
-        """Evaluation images without those that turned out to be bad."""
+        """Evaluation images without those that turned out to be bad in this process."""
         return self.source.eval.count - len(self.bad_images.known("eval"))
 
     def writing_bad_images(self, path, tell):

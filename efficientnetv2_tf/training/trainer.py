@@ -88,14 +88,15 @@ def _train(config, run_folder, strategy, console, began):
         tell = console.print if is_chief(strategy) else logging.warning
         task = task.writing_bad_images(folder.bad_images(worker_index(strategy)), tell)
     console.print(f"Writing to {folder.path}. Should it be interrupted: {folder.how_to_go_on}", soft_wrap=True)
-    if not is_chief(strategy):
-        return _run(task, folder, strategy, None, console)
-    with RunSummary(folder, task, strategy, began).recording() as summary:
-        _run(task, folder, strategy, summary, console)
+    with StopSignals(console.print, folder.how_to_go_on) as signals:
+        if not is_chief(strategy):
+            return _run(task, folder, strategy, None, console, signals)
+        with RunSummary(folder, task, strategy, began).recording() as summary:
+            _run(task, folder, strategy, summary, console, signals)
     return summary.values
 
 
-def _run(task, folder, strategy, summary, console):
+def _run(task, folder, strategy, summary, console, signals):
     console.print(describe(strategy))
     keras.utils.set_random_seed(task.config.runtime.seed)
     controls = StageControls(task.plan[0])
@@ -110,23 +111,26 @@ def _run(task, folder, strategy, summary, console):
             writes=is_chief(strategy),
             marker=folder.config,
         )
-    # Kept through rollbacks: a signal that came in a step that is gone back on still counts.
-    signals = StopSignals(console.print)
 
     def fit(position):
-        _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console, signals)
+        return _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console, signals)
 
     with task.bad_images.telling():
         if is_chief(strategy) and not folder.augmentation_picture.exists():
             draw_preview(task, folder.augmentation_picture)
-        fit_with_rollbacks(
-            fit,
-            lambda: resume(checkpoints, classifier, task, strategy, console),
-            checkpoints,
-            task.config.train.on_nonfinite,
-            console.print,
-        )
-        _finish(classifier, task, strategy, folder, summary, console)
+        with signals.held():
+            watchers = fit_with_rollbacks(
+                fit,
+                lambda: resume(checkpoints, classifier, task, strategy, console),
+                checkpoints,
+                task.config.train.on_nonfinite,
+                console.print,
+            )
+            results = _evaluate(classifier, task, strategy, console, *watchers)
+        # The chief's files are whole before the others end.
+        with chief_first(strategy):
+            if is_chief(strategy):
+                write_results(classifier, task, folder, summary, console, results)
 
 
 def _fingerprint(config):
@@ -136,24 +140,25 @@ def _fingerprint(config):
 
 
 def _fit(classifier, task, strategy, controls, checkpoints, position, folder, summary, console, signals):
-    """One `fit` for the whole training."""
+    """One `fit` for the whole training; gives the callbacks that also watch the evaluation after it."""
     epoch, batch = next_step(position, task)
     controls.first_batch.assign(batch)
     train_config, rollbacks = task.config.train, int(checkpoints.rollbacks.numpy())
     progress = ProgressiveLearning(task.plan, controls)
     display = ProgressDisplay(
         console,
-        progress,
+        task.plan,
         relative_costs(task.config, task.plan),
         batch_size=task.config.data.batch_size,
         steps_per_epoch=task.steps_per_epoch,
         epochs=task.epochs,
+        first_epoch=position[0],
         first_batch=batch,
     )
     checkpointing = callbacks.Checkpointing(
         checkpoints, train_config.checkpoint_every_steps, train_config.checkpoint_every_minutes, batch
     )
-    stop = StopWhenTold(signals, checkpointing, num_workers(strategy), folder.how_to_go_on)
+    stop = StopWhenTold(signals, checkpointing, strategy)
     guard = NonFiniteGuard(
         train_config.on_nonfinite,
         progress,
@@ -164,10 +169,11 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
     evaluation = callbacks.Evaluation(
         eval_batches(task, strategy), train_config.eval_every_epochs, task.epochs, (display, stop)
     )
+    release = callbacks.ReleaseMemory()
     due = evaluation_is_due(position, task, folder, strategy)
     writing = _writing(checkpoints, folder, epoch - due, summary) if is_chief(strategy) else []
     profiling = _profiling(task, folder, strategy, console)
-    with contextlib.closing(display), _all_closed(profiling), signals:
+    with contextlib.closing(display), _all_closed(profiling):
         if due:
             finish_epoch(classifier, epoch - 1, [progress, evaluation, *writing])
         for first, end, number in segments(task, epoch, batch):
@@ -179,10 +185,11 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
                 initial_epoch=first,
                 # In this order: the stage's values first, then what may stop the training; a checkpoint comes before
                 # the evaluation, which may be interrupted; then what shows, and what writes it down.
-                callbacks=[progress, guard, checkpointing, stop, evaluation, display, *writing, *profiling],
+                callbacks=[progress, guard, checkpointing, stop, evaluation, display, *writing, *profiling, release],
                 verbose=0,
                 shuffle=False,
             )
+    return display, stop
 
 
 def _writing(checkpoints, folder, epoch, summary):
@@ -218,13 +225,10 @@ def _find_cause(classifier, task, strategy, rollbacks, epoch, batch):
     return find_cause(classifier, images, labels, parts=parts)
 
 
-def _finish(classifier, task, strategy, folder, summary, console):
-    """Evaluates, saves the averaged weights, draws, and sums up."""
-    batches = eval_batches(task, strategy)
+def _evaluate(classifier, task, strategy, console, display, stop):
+    """Loss and accuracy of (raw weights, averaged weights), as dictionaries."""
+    batches, watchers = eval_batches(task, strategy), (display, stop)
     console.print("Evaluating and saving ...")
-    raw = classifier.evaluate(batches, verbose=0, return_dict=True)
-    averaged = callbacks.evaluate_averaged(classifier, batches)
-    # The chief's files are whole before the others end.
-    with chief_first(strategy):
-        if is_chief(strategy):
-            write_results(classifier, task, folder, summary, console, (raw, averaged))
+    with contextlib.closing(display):
+        raw = classifier.evaluate(batches, verbose=0, return_dict=True, callbacks=list(watchers))
+        return raw, callbacks.evaluate_averaged(classifier, batches, watchers)

@@ -30,7 +30,7 @@ MOMENTS = (
 def start(command, folder, moment=None):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     if moment:
-        path = [str(pathlib.Path(__file__).parent / "death"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = [str(pathlib.Path(__file__).parent / "hooks"), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment |= {"PYTHONPATH": os.pathsep.join(path), "DEATH": moment}
     return subprocess.run(
         [sys.executable, str(ROOT / "tools" / "main.py"), *command, f"--model_dir={folder}"],

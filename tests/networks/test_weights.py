@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from efficientnetv2_tf.networks.model import get_model
 from efficientnetv2_tf.networks.names import official_name, timm_name
+from efficientnetv2_tf.networks.precision import dtype_policy
 from efficientnetv2_tf.networks.weights import (
     WeightsError,
     adapt_stem,
@@ -354,12 +355,8 @@ class TestOfficial:
         assert not [*tmp_path.iterdir()]
 
     def test_export_is_float32_whatever_the_precision(self, source, tmp_path):
-        before = keras.config.dtype_policy()
-        try:
-            keras.config.set_dtype_policy("bfloat16")
+        with dtype_policy("bfloat16"):
             half = get_model("testing", blocks=BLOCKS, num_classes=5, weights=source)
-        finally:
-            keras.config.set_dtype_policy(before)
         reader = tf.train.load_checkpoint(str(save_official_checkpoint(half, tmp_path / "model")))
         assert {*reader.get_variable_to_dtype_map().values()} == {tf.float32}
         for variable in half.weights:
@@ -402,12 +399,8 @@ class TestKeras:
         assert_same(target, copy)
 
     def test_half_precision(self, source, target, tmp_path):
-        before = keras.config.dtype_policy()
-        try:
-            keras.config.set_dtype_policy("bfloat16")
+        with dtype_policy("bfloat16"):
             half = get_model("testing", blocks=BLOCKS, num_classes=5, weights=source)
-        finally:
-            keras.config.set_dtype_policy(before)
         half.save(tmp_path / "half.keras")
         load_weights(target, tmp_path / "half.keras")
         for a, b in zip(target.weights, source.weights, strict=True):

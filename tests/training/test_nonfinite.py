@@ -12,11 +12,12 @@ from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.progressive.stages import plan_stages
 from efficientnetv2_tf.training import trainer
+from efficientnetv2_tf.training.accumulation import GradientAccumulation
 from efficientnetv2_tf.training.callbacks import Checkpointing, read_metrics
 from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.classifier import Classifier
 from efficientnetv2_tf.training.diagnosis import find_cause
-from efficientnetv2_tf.training.nonfinite import NonFiniteError, NonFiniteGuard
+from efficientnetv2_tf.training.nonfinite import NonFiniteError, NonFiniteGuard, fit_with_rollbacks
 from efficientnetv2_tf.training.recipes import load_config
 from efficientnetv2_tf.training.schedule import WarmupSchedule
 
@@ -27,8 +28,8 @@ def progress():
     return ProgressiveLearning(plan, StageControls(plan[0]))
 
 
-def fit(classifier, features, callbacks, *, bad=(), epochs=2, batches=3):
-    """Epochs of so many batches of 3 examples; the batches with the numbers `bad` are not finite."""
+def fit(classifier, features, callbacks, *, bad=(), epochs=2, batches=3, first=0):
+    """Epochs of so many batches of 3 examples; in the batches with the numbers `bad` the first one is not finite."""
     images, labels = (np.tile(x[:3], [epochs * batches, 1]) for x in features)
     for number in bad:
         images[3 * number] = np.nan
@@ -37,7 +38,7 @@ def fit(classifier, features, callbacks, *, bad=(), epochs=2, batches=3):
     data = tf.data.Dataset.range(1).flat_map(lambda _: whole.skip(start).take(batches))
     data = data.apply(tf.data.experimental.assert_cardinality(batches))
     begin = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: start.assign(batches * epoch))
-    classifier.fit(data, epochs=epochs, callbacks=[begin, *callbacks], verbose=0, shuffle=False)
+    classifier.fit(data, epochs=epochs, initial_epoch=first, callbacks=[begin, *callbacks], verbose=0, shuffle=False)
 
 
 # --- the guard ---
@@ -63,19 +64,52 @@ def test_stop(make_linear, features, progress, tmp_path):
     assert int(classifier.optimizer.iterations) == 4
 
 
-def test_skip(make_linear, features, progress):
+def accumulating(classifier, parts):
+    """The classifier; with more than one part it computes each batch in so many."""
+    if parts > 1:
+        classifier.accumulation = GradientAccumulation(classifier.network.trainable_variables, parts)
+    return classifier
+
+
+def assert_same(classifier, other):
+    for a, b in zip(classifier.network.get_weights(), other.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(classifier.average.averages.values(), other.average.averages.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_skip(make_linear, features, progress, parts):
     told, rows = [], []
     guard = NonFiniteGuard("skip", progress, lambda *_: "Because.", told.append)
     rest = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rows.append(logs["skipped_steps"]))
-    classifier, without = make_linear(ema_decay=0.9), make_linear(ema_decay=0.9)
+    classifier, without = (accumulating(make_linear(ema_decay=0.9), parts) for _ in range(2))
     fit(classifier, features, [progress, guard, rest], bad=[1, 3, 5])
     fit(without, features, [], epochs=1)
     assert rows == [1, 2]
     assert len(told) == 1 and "batch 2 of the epoch" in told[0] and "skipped" in told[0]
-    for a, b in zip(classifier.network.get_weights(), without.network.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)  # as if the three steps had never been
-    for a, b in zip(classifier.average.averages.values(), without.average.averages.values(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(classifier, without)  # as if the three steps had never been
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_rollback_undoes_what_came_after_the_checkpoint(make_linear, features, progress, tmp_path, parts):
+    classifier, without = (accumulating(make_linear(ema_decay=0.9), parts) for _ in range(2))
+    checkpoints, bad, positions = Checkpoints(tmp_path, classifier), [[4], []], []
+
+    def resume():
+        return checkpoints.restore() or (0, 0)
+
+    def train(position):
+        positions.append(position)
+        guard = NonFiniteGuard("rollback", progress, lambda *_: "Because.")
+        epoch = int(position == (0, 3))
+        fit(classifier, features, [progress, guard, Checkpointing(checkpoints)], bad=bad.pop(0), first=epoch)
+
+    fit_with_rollbacks(train, resume, checkpoints, "rollback", lambda _: None)
+    assert positions == [(0, 0), (0, 3)]
+    fit(without, features, [])
+    assert int(classifier.optimizer.iterations) == 6
+    assert_same(classifier, without)
 
 
 def test_skipping_is_given_up(make_linear, features, progress):

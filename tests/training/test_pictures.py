@@ -16,6 +16,11 @@ def row(epoch, stage=0, **more):
     }  # fmt: skip
 
 
+def evaluated_only(row):
+    """The row of an epoch of which a restart made up for the evaluation."""
+    return {name: value for name, value in row.items() if name not in ("loss", "accuracy")}
+
+
 def opened(path):
     """The picture, after checks that hold for all."""
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -33,25 +38,28 @@ def opened(path):
     [
         [row(1, val_loss=1.5, val_accuracy=0.4)],
         [row(1)],
+        [evaluated_only(row(1, val_loss=1.5, val_accuracy=0.4))],
         [row(1), row(2, 1), row(3, 1, val_loss=1.0, val_accuracy=0.6)],
         [row(epoch, epoch // 10, val_loss=0.5, val_accuracy=0.6) for epoch in range(1, 41)],
     ],
-    ids=["one epoch", "never evaluated", "two stages", "many"],
+    ids=["one epoch", "never evaluated", "only evaluated", "two stages", "many"],
 )
 def test_training(tmp_path, rows):
     pictures.draw_training(rows, tmp_path / "training.png", "a title")
     opened(tmp_path / "training.png")
 
 
-def test_what_was_not_evaluated_is_not_drawn(tmp_path):
-    orange = np.array([1.0, 0.5, 0.055])  # matplotlib's tab:orange
-
-    def oranges(rows):
+def test_what_was_not_evaluated_or_trained_is_not_drawn(tmp_path):
+    def drawn(color, rows):
         pictures.draw_training(rows, tmp_path / "training.png", "")
-        return (np.abs(opened(tmp_path / "training.png")[..., :3] - orange) < 0.05).all(axis=-1).sum()
+        return (np.abs(opened(tmp_path / "training.png")[..., :3] - color) < 0.05).all(axis=-1).sum()
 
-    assert oranges([row(1), row(2)]) == 0
-    assert oranges([row(1), row(2, val_loss=0.5, val_accuracy=0.6)]) > 50
+    blue, orange = np.array([0.122, 0.467, 0.706]), np.array([1.0, 0.5, 0.055])  # matplotlib's tab:blue and tab:orange
+    evaluated = row(2, val_loss=0.5, val_accuracy=0.6)
+    assert drawn(orange, [row(1), row(2)]) == 0
+    assert drawn(orange, [row(1), evaluated]) > 50
+    assert drawn(blue, [row(1), evaluated]) > 50
+    assert drawn(blue, [evaluated_only(evaluated)]) == 0
 
 
 @pytest.mark.parametrize("stages, images", [(1, 1), (4, 6)])

@@ -35,7 +35,7 @@ def clock(monkeypatch):
 
 def display_for(console, stages, **options):
     options = {"batch_size": 4, "steps_per_epoch": 3, "epochs": 5, **options}
-    return ProgressDisplay(console, stages, [0.25, 1.0], **options)
+    return ProgressDisplay(console, stages.plan, [0.25, 1.0], **options)
 
 
 def test_one_line_an_epoch(make_linear, feature_batches, stages, console):
@@ -56,9 +56,8 @@ def test_one_line_an_epoch(make_linear, feature_batches, stages, console):
     assert "First training step done" in text
 
 
-def drive(display, stages, clock, epoch, steps, seconds):
+def drive(display, clock, epoch, steps, seconds):
     """Steps of an epoch at a constant speed."""
-    stages.stage = next(stage for stage in stages.plan if epoch < stage.end_epoch)
     display.on_epoch_begin(epoch)
     for step in range(steps):
         clock.now += seconds
@@ -70,8 +69,8 @@ def test_time_left(stages, console, clock):
     display.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.01)))
     display.on_train_begin()
     clock.now += 500  # tracing does not count
-    drive(display, stages, clock, epoch=0, steps=2, seconds=31)
-    drive(display, stages, clock, epoch=3, steps=3, seconds=62)
+    drive(display, clock, epoch=0, steps=2, seconds=31)
+    drive(display, clock, epoch=3, steps=3, seconds=62)
     display.close()
     text = console.file.getvalue()
     lines = [line for line in text.splitlines() if " left" in line]
@@ -101,7 +100,7 @@ def test_more_lines_where_more_is_asked_for(stages, clock, monkeypatch, verbosit
     if not terminal:  # the bar writes the same words
         display.on_train_begin()
     display._began = clock.now
-    drive(display, stages, clock, epoch=0, steps=21, seconds=5.5)
+    drive(display, clock, epoch=0, steps=21, seconds=5.5)
     expected = 0 if terminal and verbosity < 0 else lines
     assert console.file.getvalue().count("/21 ") == expected
 
@@ -110,7 +109,7 @@ def test_a_long_evaluation_is_not_silent(stages, console, clock):
     display = display_for(console, stages)
     display.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.01)))
     display.on_train_begin()
-    drive(display, stages, clock, epoch=0, steps=2, seconds=1)
+    drive(display, clock, epoch=0, steps=2, seconds=1)
     for batch in range(10):
         clock.now += 31
         display.on_test_batch_end(batch)
@@ -122,11 +121,24 @@ def test_a_long_evaluation_is_not_silent(stages, console, clock):
     assert logs["images_per_second"] == 4.0  # the evaluation does not count
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_evaluation_before_any_step_has_its_epoch(make_linear, feature_batches, stages, monkeypatch, terminal):
+    monkeypatch.setattr(progress_module.logging, "get_verbosity", lambda: 1)
+    console = rich.console.Console(file=io.StringIO(), width=160, force_terminal=terminal, highlight=False)
+    display = display_for(console, stages, first_epoch=3)
+    for _ in range(2):  # it can be shown again after it was closed
+        make_linear().evaluate(feature_batches, callbacks=[display], verbose=0)
+        display.close()
+    text = console.file.getvalue()
+    assert text.count("epoch 4/5 · stage 2/2 · 32 px: evaluating, batch 3\n") == 2
+    assert text.count("\x1b[?25l") == (2 if terminal else 0)  # the bar hides the cursor when it begins
+
+
 def test_restart_inside_an_epoch(stages, console, clock):
     display = display_for(console, stages, steps_per_epoch=4, first_batch=2)
     display.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.01)))
     display.on_train_begin()
-    drive(display, stages, clock, epoch=4, steps=2, seconds=61)
+    drive(display, clock, epoch=4, steps=2, seconds=61)
     assert "step 4/4" in console.file.getvalue()
     assert "0:00:00 left" in console.file.getvalue()
     display.close()

@@ -58,6 +58,16 @@ def test_a_finished_run(folder):
     assert found["peak_memory"] > 100 * 2**20
 
 
+def test_bad_images_of_all_workers_are_counted_once(folder):
+    split = types.SimpleNamespace(count=100, where=str)
+    for worker, keys in ((0, [1, 2]), (1, [2, 3, 4])):  # shuffling gives an image to one worker, then to another
+        log = BadImages(folder.bad_images(worker), limit=1.0, tell=print)
+        for key in keys:
+            log.report("train", split, key, "cut off")
+    with summary_for(folder).recording() as summary:
+        assert summary.values["bad_images"] == {"train": 4, "eval": 0}
+
+
 def test_a_restart_keeps_what_is_known(folder):
     with summary_for(folder).recording() as summary:
         summary.write(test_accuracy=0.5, steps=21)

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+import os
+import signal
 from typing import get_args
 
 import pytest
@@ -10,10 +13,11 @@ import tensorflow as tf
 
 from efficientnetv2_tf.networks.normalization import NORMALIZATIONS
 from efficientnetv2_tf.networks.preprocessing import STYLES
-from efficientnetv2_tf.training import trainer
+from efficientnetv2_tf.training import progress, trainer
 from efficientnetv2_tf.training.classifier import Classifier
 from efficientnetv2_tf.training.evaluation import evaluate
 from efficientnetv2_tf.training.hparams import ACTIVATIONS, OPERATIONS, DataConfig, ModelConfig
+from efficientnetv2_tf.training.interruption import Interrupted
 from efficientnetv2_tf.training.recipes import load_config
 
 OVERRIDES = (
@@ -48,14 +52,72 @@ def seen(monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path):
+def test_one_trace_and_the_planned_sizes_step_by_step(seen, tmp_path, monkeypatch):
+    released = []
+    monkeypatch.setattr(trainer.callbacks, "release_free_memory", lambda: released.append(len(seen["sizes"])))
     summary = trainer.train(load_config("testing", OVERRIDES), tmp_path / "run", console=console())
     assert seen["sizes"] == [20] * STEPS + [24] * STEPS + [28] * STEPS + [32] * STEPS
     assert 1 <= seen["traces"] <= 2
+    assert released == [STEPS, 2 * STEPS, 3 * STEPS, 4 * STEPS]
     assert summary["steps"] == 4 * STEPS
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert [row["image_size"] for row in rows] == ["20", "24", "28", "32"]
     assert all(float(row["images_per_second"]) > 0 for row in rows)
+
+
+@pytest.fixture(scope="module")
+def told_to_stop(tmp_path_factory):
+    """[(exit code, summary, output)] of starts of a training: told to stop in two places, and not told."""
+    folder, starts = tmp_path_factory.mktemp("told") / "run", []
+    small = "data.augment=none,model.blocks=[r1_k3_s2_e1_i16_o16_c1,r1_k3_s2_e4_i16_o24_se0.25]"
+    config = load_config("testing", f"data.batch_size=240,progressive.image_size=[20,24],{small}")
+    for place in ("build_classifier", "_evaluate", None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(progress.logging, "get_verbosity", lambda: 1)  # a line each batch
+            patch.setattr(trainer, "draw_preview", lambda *_: None)  # takes as long as the rest
+            if place:
+                patch.setattr(trainer, place, told(getattr(trainer, place)))
+            output, code = io.StringIO(), 0
+            try:
+                trainer.train(config, folder, console=rich.console.Console(file=output, width=200))
+            except Interrupted as error:
+                code = error.exit_code
+        starts.append((code, json.loads((folder / "summary.json").read_text()), output.getvalue()))
+        if place == "_evaluate":
+            # As if the second epoch's evaluation had been cut off, and the file been lost.
+            (folder / "metrics.csv").unlink()
+    return starts
+
+
+def told(function):
+    """The function, told to stop when it is called."""
+
+    def call(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return function(*arguments)
+
+    return call
+
+
+@pytest.mark.slow
+def test_told_to_stop_outside_of_training_steps(told_to_stop):
+    assert [code for code, *_ in told_to_stop] == [143, 143, 0]
+    summaries = [summary for _, summary, _ in told_to_stop]
+    assert [summary["state"] for summary in summaries] == ["interrupted", "interrupted", "finished"]
+    assert all("Stopped by SIGTERM; where it stands is saved." in summary["error"] for summary in summaries[:2])
+    assert [summary["epochs_done"] for summary in summaries] == [0, 2, 1]
+    assert summaries[2]["test_accuracy"] == summaries[2]["last"]["val_accuracy"]
+
+
+@pytest.mark.slow
+def test_every_evaluation_is_shown_with_its_epoch(told_to_stop):
+    outputs = [output for *_, output in told_to_stop]
+    assert "SIGTERM: saving after this step" in outputs[1]
+    first, last = (f"epoch {n}/2 · stage {n}/2 · {px} px: evaluating, batch 1\n" for n, px in ((1, 20), (2, 24)))
+    # Each epoch's, and at the end that of the raw weights, in which it was told to stop.
+    assert [outputs[1].count(text) for text in (first, last)] == [1, 2]
+    # What was cut off is made up for; then there are those of raw and averaged weights.
+    assert [outputs[2].count(text) for text in (first, last)] == [0, 3]
 
 
 def test_each_worker_keeps_its_own_list_of_bad_images(monkeypatch, tmp_path):

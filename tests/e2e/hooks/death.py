@@ -1,32 +1,15 @@
-"""Imported by the processes of `test_survival.py`: sends the training a signal at a moment that DEATH names.
+"""Sends a training a signal at a moment that DEATH names.
 
 DEATH is "WHERE NUMBER SECONDS SIGNAL": so long after a training step, a checkpoint, an evaluation or an epoch of that
-number in this process (from 0) begins; a checkpoint's seconds begin with the first file of it. Python imports a module
-of this name at its start, from PYTHONPATH.
+number in this process (from 0) begins; a checkpoint's seconds begin with the first file of it.
 """
 
-import importlib.abc
-import importlib.util
 import os
-import sys
 import threading
 import time
 
-NAME = "efficientnetv2_tf.training.trainer"
 
-
-class _Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != NAME:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (execute(module), _arm(module))
-        return spec
-
-
-def _arm(trainer):
+def install(trainer):
     where, number, seconds, signal = os.environ["DEATH"].split()
     owner, method = {
         "step": (trainer.callbacks.Checkpointing, "on_train_batch_begin"),
@@ -52,7 +35,3 @@ def _kill(folder, seconds, signal):
         pass
     time.sleep(seconds)
     os.kill(os.getpid(), signal)
-
-
-if "DEATH" in os.environ:
-    sys.meta_path.insert(0, _Finder())
