@@ -70,6 +70,7 @@ def train(model=None, plan=PLAN, callbacks=(), **arguments):
         pipeline(controls),
         callbacks=[ProgressiveLearning(plan, controls), *callbacks],
         verbose=0,
+        shuffle=False,
         **{"epochs": EPOCHS, **arguments},
     )
     return model, history, controls
