@@ -27,7 +27,7 @@ def test_same_configuration_may_go_on(tmp_path):
     assert content(folder) == before
 
 
-@pytest.mark.parametrize("recipe", list_recipes())
+@pytest.mark.parametrize("recipe", [name for name in list_recipes() if name != "search"])  # which trains nothing itself
 def test_every_recipe_reads_back_as_it_was(tmp_path, recipe):
     config = resolve(load_config(recipe))
     folder = RunFolder(tmp_path)
