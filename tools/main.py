@@ -80,7 +80,8 @@ flags.DEFINE_string(
     None,
     "For --mode=import: the .keras file to write. For --mode=models and preview: the .png file to draw; default: "
     "models.png or preview.png. For --mode=verify_data and the benchmarks: the folder for their files; "
-    "default: the current one. For --mode=export: the folder for models. For --mode=predict: a .csv or .json file.",
+    "default: the current one. For --mode=search: the folder of the search; default: search. For --mode=export: the "
+    "folder for models. For --mode=predict: a .csv or .json file.",
 )
 flags.DEFINE_list("format", ["saved_model"], "For --mode=export: of saved_model, tflite and onnx.")
 flags.DEFINE_string("name", None, "For --mode=export: of the model's folder and files. Default: the network's.")
@@ -228,8 +229,9 @@ def _benchmark_fused():
     config, console = load_config(None, [defaults, *FLAGS.hparams], model="efficientnet-b4"), _console()
     _load_tensorflow(config, console)
     from efficientnetv2_tf.search.ablation import benchmark_fused
+    from efficientnetv2_tf.training.hparams import resolve
 
-    image_size = config.progressive.image_size[1]
+    image_size = resolve(config).progressive.image_size[1]
     benchmark_fused(
         image_size=image_size, batch_size=config.data.batch_size, output=FLAGS.output or ".", console=console
     )

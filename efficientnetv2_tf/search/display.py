@@ -29,8 +29,9 @@ class SearchDisplay:
         self._console, self._study, self._search, self._references = console, study, search, references
         self._live = None
         self._now = "choosing ..."
-        self._here = 0  # trials that this process has evaluated
+        self._refused = 0
         self._read()
+        self._before = self.evaluated
 
     def _read(self):
         """Storages are asked when a trial ends, and not at each refresh."""
@@ -60,21 +61,25 @@ class SearchDisplay:
         """Shows a trial's end; one that was beyond a limit counts for nothing."""
         self._now = "choosing ..."
         if "refused" in trial.user_attrs:
+            self._refused += 1
             return
-        self._here += 1
         self._read()
-        if not self._console.is_terminal:
+        if self._console.is_terminal:
+            if "failed" in trial.user_attrs:
+                self._console.print(f"trial {trial.number}: {_outcome(trial)}", markup=False)
+        else:
             best = best_trial(self._study)
             record = f"best {best.value:.4f} (trial {best.number})" if best else "none yet"
             self._console.print(f"trial {trial.number}: {_outcome(trial)}; {record}; {self._pace()}", markup=False)
 
     def _pace(self):
-        seconds = time.monotonic() - self._began
-        rate = self._here / seconds
-        left = [(self._search.trials - self.evaluated) / rate] if self._here else []
+        """How many trials, of all processes, and how long still."""
+        seconds, done = time.monotonic() - self._began, self.evaluated - self._before
+        left = [(self._search.trials - self.evaluated) * seconds / done] if done else []
         if self._search.minutes:
             left.append(60 * self._search.minutes - seconds)
-        text = f"{self.evaluated} of {self._search.trials} trials, {3600 * rate:.0f} trials/h"
+        refused = f" ({self._refused} more beyond a limit)" if self._refused else ""
+        text = f"{self.evaluated} of {self._search.trials} trials{refused}, {3600 * done / seconds:.0f} trials/h"
         return f"{text}, {_duration(max(0.0, min(left)))} left" if left else text
 
     def _render(self):

@@ -11,11 +11,18 @@ import tempfile
 from efficientnetv2_tf.training.hparams import ConfigError
 
 _SHOWN = 2000  # characters of what a process that ended wrote to stderr
+_NOT_FINITE = "NonFiniteError"
 _CANDIDATES = 50  # after which a new process begins, for memory that libraries keep
 
 
 class CandidateError(RuntimeError):
-    """A candidate could not be trained; the message says why."""
+    """A candidate could not be trained; the message says why.
+
+    Attributes:
+        is_of_the_network: it is known that the machine is not the reason.
+    """
+
+    is_of_the_network = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Evaluator:
 
     def __init__(self, recipe):
         self._recipe = recipe
-        self._process = self._stderr = None
+        self._process = self._stderr = self._folder = None
         self._evaluated = 0
         self._start()
 
@@ -105,16 +112,21 @@ class Evaluator:
                 return Measurement(accuracy=accuracy, epochs=epochs, **step)
             elif "failed" in answer:
                 self.close()  # a new process is as good as the first; this one may have little memory left
-                raise CandidateError(answer["failed"])
+                error = CandidateError(answer["failed"])
+                error.is_of_the_network = answer["failed"].startswith(_NOT_FINITE)
+                raise error
 
     def _start(self):
         self.close()
         self._evaluated = 0
         self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - till close()
+        # A process that is killed leaves its temporary files, such as a checkpoint.
+        self._folder = tempfile.TemporaryDirectory()
         environment = {
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "TF_ENABLE_ONEDNN_OPTS": "1" if self._recipe.runtime.onednn else "0",
             **os.environ,
+            "TMPDIR": self._folder.name,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "efficientnetv2_tf.search.proxy"],
@@ -125,11 +137,14 @@ class Evaluator:
             text=True,
             start_new_session=True,  # Ctrl-C is for the search, which ends this process itself
         )
-        self._send(self._recipe.model_dump(mode="json"))
         try:
+            self._send(self._recipe.model_dump(mode="json"))
             self.num_classes = self._receive()["num_classes"]
         except CandidateError as error:
             raise ConfigError(f"No candidate can be trained. {error}") from error
+        except BaseException:
+            self.close()
+            raise
 
     def _send(self, value):
         with contextlib.suppress(BrokenPipeError):  # `_receive` says what happened
@@ -160,4 +175,5 @@ class Evaluator:
         for file in (self._process.stdin, self._process.stdout, self._stderr):
             with contextlib.suppress(BrokenPipeError):  # of what was still to be written
                 file.close()
+        self._folder.cleanup()
         self._process = None

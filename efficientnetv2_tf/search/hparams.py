@@ -64,6 +64,28 @@ class SearchRecipe(Config):
     search: SearchConfig = SearchConfig()
 
 
+def check_recipe(recipe):
+    """Refuses what a search cannot do.
+
+    Args:
+        recipe: a `SearchRecipe`.
+
+    Raises:
+        ConfigError: there is such a thing, or the short training is impossible.
+    """
+    if recipe.train.init_weights is not None:
+        raise ConfigError(
+            "train.init_weights: expected null, for pretrained weights fit no other network than their own. Received: "
+            f"{recipe.train.init_weights}"
+        )
+    if recipe.runtime.strategy not in ("auto", "one_device"):
+        raise ConfigError(
+            "runtime.strategy: expected auto or one_device, for each process of a search trains on one device; start "
+            f"one for each, with CUDA_VISIBLE_DEVICES=0 and so on. Received: {recipe.runtime.strategy}"
+        )
+    proxy_config(recipe)
+
+
 def proxy_config(recipe, blocks=None):
     """The short training that a candidate is judged by.
 
@@ -95,7 +117,7 @@ def proxy_config(recipe, blocks=None):
 
 
 def plain_config(recipe, blocks=None, **changes):
-    """The recipe without its section `search`, and from scratch: pretrained weights fit no other network.
+    """The recipe without its section `search`.
 
     Args:
         recipe: a `SearchRecipe`.
@@ -112,7 +134,6 @@ def plain_config(recipe, blocks=None, **changes):
         # The feature size is scaled like the blocks: by the coefficients that are 1 from here on.
         scaled = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "feature_size": _feature_size(recipe.model)}
         changes["model"] = {"blocks": tuple(blocks), **scaled, **changes.get("model", {})}
-    changes["train"] = {"init_weights": None, **changes.get("train", {})}
     sections = {name: getattr(recipe, name) for name in Config.model_fields}
     for name, values in changes.items():
         sections[name] = sections[name].model_copy(update=values)

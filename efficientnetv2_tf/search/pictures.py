@@ -42,9 +42,10 @@ def draw_search(trials, best, references, path, title):
         (axes[1], "parameter_ratio", "parameters / the backbone's"),
     ):
         _draw(axis, name, whole, ended, best, references)
-        axis.set_xscale("log")
         axis.set_xlabel(label)
-        _plain_numbers(axis)
+        costs = [values[name] for values in (*references.values(), *(trial.user_attrs for trial in trained))]
+        if max(costs) > 4 * min(costs):
+            _use_logarithms(axis)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy after the short training")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=9)
@@ -77,9 +78,10 @@ def _draw(axis, name, whole, ended, best, references):
         axis.scatter(values[name], values["accuracy"], marker=marker, s=size, color=color, label=reference, zorder=3)
 
 
-def _plain_numbers(axis):
+def _use_logarithms(axis):
     from matplotlib import ticker
 
+    axis.set_xscale("log")
     axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axis.xaxis.set_minor_formatter(ticker.NullFormatter())

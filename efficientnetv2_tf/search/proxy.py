@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 
 import keras
@@ -193,7 +194,17 @@ def _serve(lines, tell):
             tell({"failed": " ".join(f"{type(error).__name__}: {error}".split())})
 
 
+def _end_with(parent):
+    """Ends this process when the one that began it is no more, in whatever it is doing."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def _main():
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    for gpu in tf.config.list_physical_devices("GPU"):  # others may search on it too
+        tf.config.experimental.set_memory_growth(gpu, True)
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -16,11 +16,10 @@ from efficientnetv2_tf.search.pictures import draw_search
 from efficientnetv2_tf.training.hparams import resolve
 from efficientnetv2_tf.training.recipes import to_yaml
 
-_RANDOM = 10  # trials that TPE draws at random before it begins to learn
 _COLUMNS = (
     "number", "state", "reward", "accuracy", "step_seconds", "step_ratio", "step_spread", "load", "parameters",
-    "parameter_ratio", "multiply_adds", "epochs", "seconds", "same_as", "refused", "failed", "host", "process",
-    "stages", "blocks",
+    "parameter_ratio", "multiply_adds", "epochs", "seconds", "same_as", "refused", "failed", "worker", "stages",
+    "blocks",
 )  # fmt: skip
 
 
@@ -33,14 +32,17 @@ def write_results(study, recipe, space, output, console):
         space: its `SearchSpace`.
         output: folder.
         console: a `rich.console.Console`.
+
+    Returns:
+        The best trial, or None where none was trained to the end.
     """
     references = study.user_attrs["references"]
     trials = study.get_trials(deepcopy=False)
     write_trials(trials, output / "trials.csv")
     best = best_trial(study)
     if best is None:
-        console.print(f"No network was trained to the end yet. Wrote {output / 'trials.csv'}.")
-        return
+        console.print(f"No network was trained to the end yet. Wrote {output / 'trials.csv'}.", soft_wrap=True)
+        return None
     console.print(results_table(study, references))
     console.print(_summary(study, best, references))
     write_best(best, recipe, output / "best.yaml")
@@ -48,6 +50,7 @@ def write_results(study, recipe, space, output, console):
     draw_search(evaluated_trials(study), best, references, output / "search.png", _title(study, space))
     console.print(f"Wrote best.yaml, best-m.yaml, best-l.yaml, trials.csv and search.png to {output}", soft_wrap=True)
     console.print(f"To train it: python tools/main.py --mode=train --hparams={output / 'best.yaml'}", soft_wrap=True)
+    return best
 
 
 def _title(study, space):
@@ -55,10 +58,14 @@ def _title(study, space):
 
 
 def _summary(study, best, references):
-    random = [t.value or 0.0 for t in evaluated_trials(study)[:_RANDOM] if t.state == TrialState.COMPLETE]
-    of_random = f"; median of the first {len(random)} {statistics.median(random):.4f}" if random else ""
-    backbone = references["backbone"]["reward"]
-    return f"Best reward {best.value:.4f} (trial {best.number}){of_random}; backbone {backbone:.4f}."
+    trials = evaluated_trials(study)
+    whole = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
+    failed = [trial for trial in trials if "failed" in trial.user_attrs]
+    text = (
+        f"Best reward {best.value:.4f} (trial {best.number}); median of the {len(whole)} that were trained to the end "
+        f"{statistics.median(whole):.4f}; backbone {references['backbone']['reward']:.4f}."
+    )
+    return f"{text} {len(failed)} failed, see trials.csv." if failed else text
 
 
 def write_trials(trials, path):
@@ -117,7 +124,7 @@ def _write_sizes(best, recipe, space, output):
         if network.name == "s":
             eval_size, train_sizes = own["eval"], own["train"]
         else:
-            eval_size = network.eval_size
+            eval_size = max(own["eval"], network.eval_size)  # above V2's cap for the largest backbones
             train_sizes = tuple(max(1, round(size * eval_size / own["eval"])) for size in own["train"])
             changes = {"data": {"eval_image_size": eval_size}, "progressive": {"image_size": train_sizes}}
             comment = f"# Size {network.name.upper()} of the network in best.yaml.\n"

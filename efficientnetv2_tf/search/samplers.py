@@ -1,13 +1,15 @@
 """How the next network is chosen: Optuna's samplers, and a controller that learns by policy gradients."""
 
 import contextlib
+import math
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
 
 _STEP = 0.2  # of the policy's logits, for a reward one standard deviation above the average
-_LARGEST = 3.0  # standard deviations: one failure should not decide everything
+_LARGEST = 3.0  # standard deviations: one network should not decide everything
+_SMALLEST = 1e-6  # standard deviation, where all rewards are the same
 
 
 def make_sampler(name, seed):
@@ -89,25 +91,26 @@ class ReinforceSampler(optuna.samplers.BaseSampler):
 def learned_logits(trials):
     """The policy after some trials: {parameter: float64 [options]}.
 
-    Each trial's choices become more likely by how far its reward is above the average of those before it, in their
-    standard deviations; one that was beyond a limit counts as the worst so far. `logits += step * advantage *
-    d log(probability) / d logits`.
+    `logits += step * advantage * d log(probability) / d logits`: the choices of a trial become more likely by how far
+    its reward is above the average of those before it, in their standard deviations. What was beyond a limit, could not
+    be trained or was ended early has an advantage of -1, and no part in the average.
 
     Args:
         trials: of a study, in their order.
     """
-    logits, rewards = {}, []
+    logits, number, total, squares = {}, 0, 0.0, 0.0
     for trial in trials:
-        value = trial.value
-        if trial.state == TrialState.PRUNED:
-            value = min(rewards, default=None) if value is None else value
-        if value is None or not (trial.state.is_finished() and trial.state != TrialState.FAIL):
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
-        if len(rewards) > 1 and np.std(rewards) > 0:
-            advantage = float(np.clip((value - np.mean(rewards)) / np.std(rewards), -_LARGEST, _LARGEST))
-            for name, distribution in trial.distributions.items():
-                _move(logits, name, distribution, trial.params[name], advantage)
-        rewards.append(value)
+        advantage = -1.0
+        if trial.state == TrialState.COMPLETE and "failed" not in trial.user_attrs:
+            advantage = 0.0
+            if number > 1:
+                deviation = math.sqrt(max(squares / number - (total / number) ** 2, 0.0))
+                advantage = (trial.value - total / number) / max(deviation, _SMALLEST)
+            number, total, squares = number + 1, total + trial.value, squares + trial.value**2
+        for name, distribution in trial.distributions.items():
+            _move(logits, name, distribution, trial.params[name], min(max(advantage, -_LARGEST), _LARGEST))
     return logits
 
 

@@ -1,5 +1,6 @@
 """The Optuna study of a search: where it is stored, and what it is of."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import socket
 import warnings
 
 import optuna
+import sqlalchemy
 import sqlalchemy.exc
 from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
@@ -17,7 +19,7 @@ from efficientnetv2_tf.search.samplers import make_sampler
 from efficientnetv2_tf.training.hparams import ConfigError
 
 _JOURNAL = ".journal"
-_HEARTBEAT, _GRACE = 20, 60  # s; a trial that is silent for the second counts as its process' death
+_HEARTBEAT, _GRACE = 60, 300  # s; a trial that is silent for the second counts as its process' death
 _PRUNED_FROM = 8  # trials after which the median says something
 
 
@@ -47,14 +49,27 @@ def open_study(recipe, space, output):
             direction="maximize",
             load_if_exists=True,
         )
-        _claim(study, _settings(recipe, space), address)
-        _fail_dead_trials(study)
-    except (OSError, ImportError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        study.get_trials(deepcopy=False)
+    except (OSError, ImportError, ValueError, RuntimeError, *_STORAGE_ERRORS) as error:
         raise ConfigError(
-            f"search.storage: {address} cannot be used: {str(error).splitlines()[0]}. Expected sqlite:///FILE, "
-            "postgresql://USER:PASSWORD@HOST/DATABASE or mysql://... (with its driver installed), or FILE.journal."
+            f"search.storage: {_shown(address)} cannot be used: {str(error).splitlines()[0]}. Expected sqlite:///FILE, "
+            "postgresql://USER:PASSWORD@HOST/DATABASE (pip install psycopg2-binary), mysql+pymysql://... (pip install "
+            "pymysql), or FILE.journal."
         ) from error
+    _claim(study, _settings(recipe, space), _shown(address))
+    _fail_dead_trials(study)
     return study
+
+
+_STORAGE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError)
+
+
+def _shown(address):
+    """The address without its password."""
+    try:
+        return sqlalchemy.engine.make_url(address).render_as_string(hide_password=True)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        return address.rpartition("@")[2]
 
 
 def _storage(address):
@@ -84,8 +99,14 @@ def _settings(recipe, space):
 
 def _claim(study, settings, address):
     """Refuses a study of something else."""
-    known = study.user_attrs.get("settings")
-    if known is None:
+    known, used = study.user_attrs.get("settings"), study.get_trials(deepcopy=False)
+    if known is None and used:
+        raise ConfigError(
+            f"search.study: {study.study_name!r} in {address} is of something else than this package's search. Choose "
+            "another name, or another --output."
+        )
+    # Of a start that came to nothing no more than its settings are left.
+    if known is None or (not used and "references" not in study.user_attrs):
         study.set_user_attr("settings", settings)
         return
     settings = json.loads(json.dumps(settings))
@@ -104,8 +125,16 @@ def _fail_dead_trials(study):
     Journal files have no heartbeat that would tell; databases do, after a while.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get("host") == socket.gethostname() and not _is_alive(trial.user_attrs.get("process")):
-            study.tell(trial.number, state=TrialState.FAIL)
+        host, _, process = trial.user_attrs.get("worker", "").rpartition(":")
+        if host == socket.gethostname() and not _is_alive(int(process)):
+            # Another process may be quicker.
+            with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                study.tell(trial.number, state=TrialState.FAIL)
+
+
+def worker_name():
+    """HOST:PROCESS of this process, by which a trial is known as its own."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _is_alive(process):

@@ -38,7 +38,10 @@ _SEARCH = "search."  # a section that only an architecture search has
 _COMPARISONS = ("greater", "less")
 _DATASET = "data.dataset"
 # What a recipe says of its own data set, and what is wrong for another one.
-_OF_THE_DATASET = ("data.num_train_images", "data.train_split", "data.eval_split", "model.num_classes")
+_OF_THE_DATASET = (
+    "data.num_train_images", "data.train_split", "data.eval_split", "model.num_classes", "search.proxy_train_split",
+    "search.proxy_eval_split", "search.max_parameters", "search.max_multiply_adds",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +182,7 @@ def _build(layers, schema):
     values, sources = _merge([layer for layer in layers if layer.model in (None, model)], defaults)
     values = _with_pixels(values, model)
     nested = {section: {} for section in sections}
+    nested["model"]["name"] = model  # a schema may have a default of its own
     for key, value in values.items():
         section, _, name = key.partition(".")
         nested[section][name] = value

@@ -58,7 +58,7 @@ def test_goes_on_after_a_kill_in_two_processes(searched):
     complete = [row for row in rows if row["state"] == "complete"]
     # Two processes may both begin the last one.
     assert TRIALS <= len(complete) <= TRIALS + 1
-    assert len({row["process"] for row in complete}) == 3
+    assert len({row["worker"] for row in complete}) == 3
     assert all(float(row["step_seconds"]) > 0 and 0 <= float(row["accuracy"]) <= 1 for row in complete)
     assert {row["state"] for row in rows} <= {"complete", "fail"}
 

@@ -51,14 +51,23 @@ def test_the_policy_follows_the_gradient():
     np.testing.assert_allclose(learned_logits(trials)["x"], 0.2 * np.array([-1 / 3, 2 / 3, -1 / 3]))
 
 
-def test_a_network_beyond_a_limit_counts_as_the_worst():
+def test_what_was_not_trained_to_the_end_is_avoided_and_moves_no_average():
     distribution = optuna.distributions.CategoricalDistribution(OPTIONS)
 
-    def trial(x, value, state=optuna.trial.TrialState.COMPLETE):
-        return optuna.trial.create_trial(value=value, params={"x": x}, distributions={"x": distribution}, state=state)
+    def trial(x, value, state=optuna.trial.TrialState.COMPLETE, **notes):
+        distributions = {"x": distribution}
+        return optuna.trial.create_trial(
+            value=value, params={"x": x}, distributions=distributions, state=state, user_attrs=notes
+        )
 
-    refused = trial("c", None, optuna.trial.TrialState.PRUNED)
-    failed = trial("c", None, optuna.trial.TrialState.FAIL)
-    logits = learned_logits([trial("a", 0.2), trial("b", 0.8), refused, failed])["x"]
-    assert logits[2] < 0 < logits[0] == logits[1]
-    np.testing.assert_allclose(logits[2], 0.2 * -1 * 2 / 3)
+    refused = trial("c", None, optuna.trial.TrialState.PRUNED, refused="too large")
+    step = 0.2 * np.array([-1 / 3, -1 / 3, 2 / 3])
+    np.testing.assert_allclose(learned_logits([trial("a", 0.2), trial("b", 0.8), refused])["x"], -step)
+    failed = trial("c", 0.0, failed="out of memory")
+    np.testing.assert_allclose(learned_logits([trial("a", 0.2), trial("b", 0.8), failed])["x"], -step)
+    killed = trial("c", None, optuna.trial.TrialState.FAIL)
+    np.testing.assert_allclose(learned_logits([trial("a", 0.2), trial("b", 0.8), killed])["x"], 0)
+    # The average stays 0.5, and its deviation 0.3, so this one is at 1.
+    after = learned_logits([trial("a", 0.2), trial("b", 0.8), failed, trial("c", 0.8)])["x"]
+    probabilities = np.exp(-step) / np.exp(-step).sum()
+    np.testing.assert_allclose(after, -step + 0.2 * (np.array([0, 0, 1]) - probabilities))

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import os
+import signal
+import socket
 
 import optuna
 import pytest
@@ -9,7 +12,7 @@ import rich.console
 from optuna.trial import TrialState
 
 from efficientnetv2_tf.search import search as module
-from efficientnetv2_tf.search.display import evaluated_trials
+from efficientnetv2_tf.search.display import SearchDisplay, evaluated_trials
 from efficientnetv2_tf.search.evaluator import CandidateError, Measurement
 from efficientnetv2_tf.search.hparams import SearchRecipe, make_space
 from efficientnetv2_tf.search.space import SpaceError
@@ -141,7 +144,9 @@ def test_what_cannot_be_trained_is_the_worst_and_not_the_end(run, tmp_path):
         def evaluate(self, blocks, go_on=lambda *_: True):
             measurement = super().evaluate(blocks, go_on)
             if len(self.seen) in (4, 6):
-                raise CandidateError("The loss is nan")
+                error = CandidateError("The loss is nan")
+                error.is_of_the_network = True
+                raise error
             return measurement
 
     study, printed = run(evaluator=Failing)
@@ -149,6 +154,49 @@ def test_what_cannot_be_trained_is_the_worst_and_not_the_end(run, tmp_path):
     assert len(study.trials) == 12 and study.best_value > 0
     assert "failed (The loss is nan)" in printed
     assert [row["failed"] for row in rows(tmp_path / "search") if row["failed"]] == ["The loss is nan"] * 2
+
+
+def test_a_network_that_fails_where_the_backbone_does_not(run):
+    class TooLarge(FakeEvaluator):
+        def evaluate(self, blocks, go_on=lambda *_: True):
+            measurement = super().evaluate(blocks, go_on)
+            if len(self.seen) == 3:
+                raise CandidateError("ended with -9")
+            return measurement
+
+    study, _ = run("search.trials=3", TooLarge)
+    assert [trial.value for trial in study.trials if "failed" in trial.user_attrs] == [0.0]
+    backbone, *candidates = FakeEvaluator.last.seen
+    assert candidates.count(backbone) == 1  # once more, to see
+
+
+def test_a_machine_that_fails_ends_the_search_and_is_no_network_s_fault(run):
+    class Full(FakeEvaluator):
+        def evaluate(self, blocks, go_on=lambda *_: True):
+            if len(self.seen) == 4:
+                raise CandidateError("No space left on device")
+            return super().evaluate(blocks, go_on)
+
+    with pytest.raises(ConfigError, match=r"now the backbone cannot either \(No space left"):
+        run(evaluator=Full)
+    study, _ = run()
+    assert not any("failed" in trial.user_attrs for trial in study.trials)
+    assert len(evaluated_trials(study)) == 12
+
+
+def test_a_search_that_finds_nothing_is_an_error(run, tmp_path):
+    class Diverging(FakeEvaluator):
+        def evaluate(self, blocks, go_on=lambda *_: True):
+            measurement = super().evaluate(blocks, go_on)
+            if len(self.seen) > 1:
+                error = CandidateError("The loss is nan")
+                error.is_of_the_network = True
+                raise error
+            return measurement
+
+    with pytest.raises(ConfigError, match=r"No network could be trained to the end; .*trials\.csv says why"):
+        run("search.trials=2", Diverging)
+    assert [row["failed"] for row in rows(tmp_path / "search")] == ["The loss is nan"] * 2
 
 
 def test_hopeless_trainings_end_early(run):
@@ -183,6 +231,31 @@ def test_interrupted_search_writes_what_it_found_and_goes_on(run, tmp_path):
     study, _ = run()
     assert len(FakeEvaluator.last.seen) == 7  # and not the backbone again
     assert len(evaluated_trials(study)) == 12
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals(run, tmp_path, number, code):
+    class Told(FakeEvaluator):
+        def evaluate(self, blocks, go_on=lambda *_: True):
+            if len(self.seen) == 3:
+                os.kill(os.getpid(), number)
+            return super().evaluate(blocks, go_on)
+
+    with pytest.raises(KeyboardInterrupt, match="The same command goes on") as caught:
+        run(evaluator=Told)
+    assert caught.value.exit_code == code
+    assert FakeEvaluator.last.closed and len(FakeEvaluator.last.seen) == 3
+    assert [row["state"] for row in rows(tmp_path / "search")] == ["complete"] * 2 + ["fail"]
+
+
+def test_a_signal_between_two_trials_waits_for_optuna_s_notes(run, tmp_path, monkeypatch):
+    def told(self, trial):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SearchDisplay, "finished", told)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert [row["state"] for row in rows(tmp_path / "search")] == ["complete", "fail"]
 
 
 def test_search_that_is_done_only_sums_up(run):
@@ -220,6 +293,9 @@ class NeverEvaluator:
         ("search.storage=/no/such/folder/x.journal", ConfigError, "search.storage: /no.*cannot be used"),
         ("search.storage=postgres", ConfigError, "Expected sqlite:///FILE"),
         ("search.storage=oracle9://x/y", ConfigError, "Expected sqlite:///FILE"),
+        ("search.storage=sqlite://a:b@host:port/x", ConfigError, "Expected sqlite:///FILE"),
+        ("train.init_weights=imagenet", ConfigError, "train.init_weights: expected null"),
+        ("runtime.strategy=mirrored", ConfigError, "runtime.strategy: expected auto or one_device"),
     ],
 )
 def test_bad_input(run, overrides, error, expected):
@@ -235,6 +311,39 @@ def test_study_of_another_space(run, tmp_path):
         run("search.proxy_epochs=2", NeverEvaluator)
     study, _ = run("search.kernel_sizes=[3,5,7],search.study=second,search.trials=1")
     assert len(study.trials) == 1
+
+
+def test_a_start_that_came_to_nothing_binds_nobody(run, tmp_path):
+    class NoData(FakeEvaluator):
+        def __init__(self, recipe):
+            raise ConfigError("data.batch_size: expected at most 9")
+
+    with pytest.raises(ConfigError, match="batch_size"):
+        run(evaluator=NoData)
+    study, _ = run("search.proxy_epochs=2,search.trials=1")
+    assert len(study.trials) == 1
+
+
+def test_study_of_something_else(run, tmp_path):
+    (tmp_path / "search").mkdir()
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'search' / 'study.db'}", study_name="efficientnetv2")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(ConfigError, match="is of something else than this package's search"):
+        run("search.storage=null", NeverEvaluator)
+
+
+def test_passwords_are_not_shown(run):
+    with pytest.raises(ConfigError) as caught:
+        run("search.storage=postgresql://me:SECRET@host/db", NeverEvaluator)
+    assert "SECRET" not in str(caught.value) and "postgresql://me:***@host/db" in str(caught.value)
+
+
+def test_the_backbone_is_b4_where_nothing_else_is_said():
+    assert load_config("own_images", schema=SearchRecipe).model.name == "efficientnet-b4"
+    assert load_config("own_images", model="efficientnetv2-b0", schema=SearchRecipe).model.name == "efficientnetv2-b0"
+    assert load_config("own_images").model.name == "efficientnetv2-s"
+    other = load_config("search", dataset="cifar10", schema=SearchRecipe).search
+    assert other.proxy_train_split is None and other.max_parameters is None  # those of digits
 
 
 def test_limits_that_nothing_satisfies_together(run):
@@ -262,11 +371,30 @@ def test_trial_of_a_process_that_is_no_more(run, tmp_path, storage):
     storage = f"search.storage={storage.format(tmp_path)}"
     study, _ = run(f"search.trials=2,{storage}")
     left = study.ask()
-    left.set_user_attr("host", module.socket.gethostname())
-    left.set_user_attr("process", 2**22 + 1)  # above what Linux gives
+    left.set_user_attr("worker", f"{socket.gethostname()}:{2**22 + 1}")  # above what Linux gives
+    study.ask()  # of a process that had no time to say who it is
     study, _ = run(f"search.trials=4,{storage}")
     assert study.trials[left.number].state == TrialState.FAIL
     assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 4
+
+
+def test_a_process_that_was_taken_for_dead_goes_on(run, tmp_path):
+    class Asleep(FakeEvaluator):
+        def evaluate(self, blocks, go_on=lambda *_: True):
+            measurement = super().evaluate(blocks, go_on)
+            if len(self.seen) == 3:  # meanwhile another process cleans up
+                other = optuna.load_study(study_name="efficientnetv2", storage=storage(tmp_path / "search.journal"))
+                (left,) = other.get_trials(states=(TrialState.RUNNING,))
+                other.tell(left.number, state=TrialState.FAIL)
+            return measurement
+
+    study, _ = run("search.trials=3", Asleep)
+    assert [trial.state for trial in study.trials].count(TrialState.COMPLETE) == 3
+    assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1
+
+
+def storage(path):
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
 
 
 def test_the_ecosystem_s_tools_read_it(run, tmp_path):
