@@ -16,7 +16,8 @@ def test_importing_the_package_loads_no_framework(run_python):
 
 def test_the_pure_modules_load_no_framework(run_python):
     networks = ["block_string", "variants", "cost", "normalization", "reductions"]
-    modules = [*(f"networks.{name}" for name in networks), "progressive.stages", "search.space", "search.ablation"]
+    others = ["progressive.stages", "training.stopping", "search.space", "search.ablation"]
+    modules = [*(f"networks.{name}" for name in networks), *others]
     imports = "\n".join(f"import efficientnetv2_tf.{module}" for module in modules)
     code = f"import sys\n{imports}\nprint({{'tensorflow', 'keras', 'numpy'}} & {{*sys.modules}})"
     assert run_python(code).strip() == "set()"

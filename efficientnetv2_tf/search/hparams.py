@@ -39,7 +39,7 @@ class SearchConfig(Frozen):
     step_time_exponent: Weight = -0.07  # of the reward: w, of the training step's time ...
     parameters_exponent: Weight = -0.05  # ... and v, of the number of parameters
     study: Annotated[str, Field(min_length=1)] = "efficientnetv2"  # its name in the storage
-    # sqlite:///FILE, postgresql://..., mysql://..., or a file FILE.journal; None: study.db in --output
+    # sqlite:///FILE, postgresql+psycopg://..., mysql+pymysql://..., or a file FILE.journal; None: study.db in --output
     storage: str | None = None
     operations: Strings = OPERATIONS
     kernel_sizes: Integers = (3, 5)

@@ -6,6 +6,7 @@ whether to go on.
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -51,8 +52,9 @@ class ProxyTraining:
 
     def __init__(self, recipe):
         self._recipe = recipe
-        task = self._task(None)
-        self.num_classes = task.source.num_classes
+        # Opened once: listing a large data set may take minutes.
+        self._opened = make_task(proxy_config(recipe), rich.console.Console(file=io.StringIO()))
+        self.num_classes = self._opened.source.num_classes
         self._backbone = None  # its steps are built where the first candidate's are measured
 
     def evaluate(self, blocks, tell):
@@ -89,7 +91,11 @@ class ProxyTraining:
         )
 
     def _task(self, blocks):
-        return make_task(proxy_config(self._recipe, blocks), rich.console.Console(file=io.StringIO()))
+        """The task with another network; None is the backbone."""
+        wanted, config = proxy_config(self._recipe, blocks).model, self._opened.config
+        names = ("blocks", "width_coefficient", "depth_coefficient", "feature_size")
+        model = config.model.model_copy(update={name: getattr(wanted, name) for name in names})
+        return dataclasses.replace(self._opened, config=config.model_copy(update={"model": model}))
 
 
 class _NobodyAsksError(Exception):

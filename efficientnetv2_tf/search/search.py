@@ -10,10 +10,10 @@ from efficientnetv2_tf.search.evaluator import CandidateError, Evaluator
 from efficientnetv2_tf.search.hparams import check_recipe, make_space
 from efficientnetv2_tf.search.results import write_results
 from efficientnetv2_tf.search.samplers import quiet_optuna
-from efficientnetv2_tf.search.stopping import StopSignals
 from efficientnetv2_tf.search.study import open_study
 from efficientnetv2_tf.search.trials import Trials, attributes
 from efficientnetv2_tf.training.hparams import ConfigError
+from efficientnetv2_tf.training.stopping import StopSignals
 
 
 def search(recipe, output, *, console=None):
@@ -34,14 +34,14 @@ def search(recipe, output, *, console=None):
         SpaceError: the space is empty.
         ConfigError: the recipe is impossible, its data set is not to be had, the storage cannot be used, or no network
             could be trained.
-        KeyboardInterrupt: after SIGTERM or Ctrl-C; what was found is written.
+        Interrupted: a `KeyboardInterrupt`, after SIGTERM or Ctrl-C; what was found is written.
     """
     console, output = console or Console(), pathlib.Path(output)
     check_recipe(recipe)
     # The number of classes is known when the data is open; with one, no network costs less.
     space = make_space(recipe, num_classes=recipe.model.num_classes or 1)
     output.mkdir(parents=True, exist_ok=True)
-    with quiet_optuna(), StopSignals() as signals:
+    with quiet_optuna(), StopSignals(None, "The same command goes on.") as signals:
         study = open_study(recipe, space, output)
         console.print(f"Study {study.study_name!r}, {len(study.trials)} trials so far. Opening the data ...")
         with contextlib.closing(Evaluator(recipe)) as evaluator:

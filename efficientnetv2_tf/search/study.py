@@ -52,9 +52,9 @@ def open_study(recipe, space, output):
         study.get_trials(deepcopy=False)
     except (OSError, ImportError, ValueError, RuntimeError, *_STORAGE_ERRORS) as error:
         raise ConfigError(
-            f"search.storage: {_shown(address)} cannot be used: {str(error).splitlines()[0]}. Expected sqlite:///FILE, "
-            "postgresql://USER:PASSWORD@HOST/DATABASE (pip install psycopg2-binary), mysql+pymysql://... (pip install "
-            "pymysql), or FILE.journal."
+            f"search.storage: {_shown(address)} cannot be used: {str(error).splitlines()[0].rstrip('.')}. Expected "
+            "sqlite:///FILE, postgresql+psycopg://USER:PASSWORD@HOST/DATABASE (pip install 'psycopg[binary]'), "
+            "mysql+pymysql://... (pip install pymysql), or FILE.journal."
         ) from error
     _claim(study, _settings(recipe, space), _shown(address))
     _fail_dead_trials(study)

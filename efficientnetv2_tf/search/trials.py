@@ -40,13 +40,13 @@ class Trials:
 
         Raises:
             ConfigError: the data cannot be read, or nothing can be trained any more.
-            KeyboardInterrupt: a signal has come.
+            Interrupted: a signal has come.
         """
         search = self._recipe.search
         end = time.monotonic() + 60 * search.minutes if search.minutes else math.inf
         while self._display.evaluated < search.trials and time.monotonic() < end:
             try:
-                with self._signals.held():
+                with self._signals.held():  # Optuna takes notes between trials, in which an exception would do harm
                     timeout = None if end == math.inf else end - time.monotonic()
                     self._study.optimize(self._try, timeout=timeout, callbacks=[self._after])
             except (ConfigError, SpaceError):
@@ -68,7 +68,7 @@ class Trials:
         """One trial: a network is drawn, and trained if it is within the limits and new."""
         self._number = trial.number
         _note(trial, worker=worker_name())
-        with self._signals.held(False):
+        with self._signals.acting():
             blocks = self._space.network(trial.suggest_categorical)
         if excess := self._space.excess(blocks):
             _note(trial, refused=excess)
@@ -91,7 +91,7 @@ class Trials:
                 return not trial.should_prune()
 
         try:
-            with self._signals.held(False):
+            with self._signals.acting():
                 measurement = self._evaluator.evaluate(blocks, go_on)
         except CandidateError as error:
             self._check_machine(error)
@@ -107,7 +107,7 @@ class Trials:
         if error.is_of_the_network:
             return
         try:
-            with self._signals.held(False):
+            with self._signals.acting():
                 self._evaluator.evaluate(self._space.backbone_blocks(), lambda *_: False)
         except CandidateError as other:
             raise ConfigError(

@@ -19,7 +19,7 @@ from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.diagnosis import find_cause
 from efficientnetv2_tf.training.evaluation import eval_batches
 from efficientnetv2_tf.training.hparams import ConfigError
-from efficientnetv2_tf.training.interruption import StopSignals, StopWhenTold
+from efficientnetv2_tf.training.interruption import StopWhenTold
 from efficientnetv2_tf.training.nonfinite import NonFiniteGuard, fit_with_rollbacks
 from efficientnetv2_tf.training.plan import relative_costs
 from efficientnetv2_tf.training.position import evaluation_is_due, finish_epoch, next_step, resume, segments
@@ -28,6 +28,7 @@ from efficientnetv2_tf.training.profiler import ProfileSteps
 from efficientnetv2_tf.training.progress import ProgressDisplay
 from efficientnetv2_tf.training.results import write_results
 from efficientnetv2_tf.training.run_folder import RunFolder, new_run_folder
+from efficientnetv2_tf.training.stopping import StopSignals
 from efficientnetv2_tf.training.strategy import (
     check_batch,
     chief_first,

@@ -12,7 +12,8 @@ import tensorflow as tf
 from efficientnetv2_tf.training import interruption
 from efficientnetv2_tf.training.callbacks import Checkpointing, Evaluation
 from efficientnetv2_tf.training.checkpoint import Checkpoints
-from efficientnetv2_tf.training.interruption import Interrupted, StopSignals, StopWhenTold
+from efficientnetv2_tf.training.interruption import StopWhenTold
+from efficientnetv2_tf.training.stopping import Interrupted, StopSignals
 
 HANDLERS = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 

@@ -17,8 +17,8 @@ from efficientnetv2_tf.training import progress, trainer
 from efficientnetv2_tf.training.classifier import Classifier
 from efficientnetv2_tf.training.evaluation import evaluate
 from efficientnetv2_tf.training.hparams import ACTIVATIONS, OPERATIONS, DataConfig, ModelConfig
-from efficientnetv2_tf.training.interruption import Interrupted
 from efficientnetv2_tf.training.recipes import load_config
+from efficientnetv2_tf.training.stopping import Interrupted
 
 OVERRIDES = (
     "data.batch_size=240,train.epochs=4,progressive.stages=4,progressive.image_size=[20,32],train.eval_every_epochs=4"
