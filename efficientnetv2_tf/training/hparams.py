@@ -42,7 +42,7 @@ def _value_error(expected, hint):
     return PydanticCustomError("value", "Input should be {expected}. {hint}", context)
 
 
-def _known_model(name):
+def known_model(name):
     try:
         return get_variant(name).name
     except ValueError as error:
@@ -105,7 +105,7 @@ class Frozen(pydantic.BaseModel):
 class ModelConfig(Frozen):
     """The network. None: the variant's own value."""
 
-    name: Annotated[str, pydantic.AfterValidator(_known_model)] = "efficientnetv2-s"
+    name: Annotated[str, pydantic.AfterValidator(known_model)] = "efficientnetv2-s"
     num_classes: Count | None = None  # None: the data set's
     blocks: Blocks | None = None  # block strings, one a stage
     width_coefficient: Positive | None = None  # multiplies channels

@@ -1,0 +1,31 @@
+"""The configuration of a benchmark: a section `benchmark` beside those of a training."""
+
+from typing import Annotated, Literal
+
+import pydantic
+
+from efficientnetv2_tf.training.hparams import Config, Count, CountOrOff, Frozen, known_model
+
+PARTS = ("training", "first_step", "stage_switch", "memory", "inference", "roofline", "growth", "progressive")
+# `progressive` trains networks to the end, which takes long, so it is asked for by name.
+DEFAULT_PARTS = tuple(part for part in PARTS if part != "progressive")
+
+
+class BenchmarkConfig(Frozen):
+    """What is measured, and on how much work. All sides in pixels."""
+
+    parts: tuple[Literal[PARTS], ...] = DEFAULT_PARTS
+    models: tuple[Annotated[str, pydantic.AfterValidator(known_model)], ...] = ("efficientnetv2-b0", "efficientnetv2-s")
+    image_size: Count = 128  # of training
+    batch_size: Count = 32  # of training
+    inference_image_size: Count = 224
+    inference_batch_sizes: tuple[Count, ...] = (1, 32)
+    rounds: Count = 5  # in which each network takes its turn
+    steps: Count = 3  # of a turn; the median over rounds is shown
+    seed: CountOrOff = 0
+
+
+class BenchmarkRecipe(Config):
+    """A `Config`, and what to measure."""
+
+    benchmark: BenchmarkConfig = BenchmarkConfig()
