@@ -1,10 +1,8 @@
 """The configuration of a benchmark: a section `benchmark` beside those of a training."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-import pydantic
-
-from efficientnetv2_tf.training.hparams import Config, Count, CountOrOff, Frozen, known_model
+from efficientnetv2_tf.training.hparams import Config, Count, CountOrOff, Frozen, Integers, Models, Strings, among
 
 PARTS = ("training", "first_step", "stage_switch", "memory", "inference", "roofline", "growth", "progressive")
 # `progressive` trains networks to the end, which takes long, so it is asked for by name.
@@ -14,12 +12,12 @@ DEFAULT_PARTS = tuple(part for part in PARTS if part != "progressive")
 class BenchmarkConfig(Frozen):
     """What is measured, and on how much work. All sides in pixels."""
 
-    parts: tuple[Literal[PARTS], ...] = DEFAULT_PARTS
-    models: tuple[Annotated[str, pydantic.AfterValidator(known_model)], ...] = ("efficientnetv2-b0", "efficientnetv2-s")
+    parts: Annotated[Strings, among("parts", PARTS)] = DEFAULT_PARTS
+    models: Models = ("efficientnetv2-b0", "efficientnetv2-s")
     image_size: Count = 128  # of training
     batch_size: Count = 32  # of training
     inference_image_size: Count = 224
-    inference_batch_sizes: tuple[Count, ...] = (1, 32)
+    inference_batch_sizes: Integers = (1, 32)
     rounds: Count = 5  # in which each network takes its turn
     steps: Count = 3  # of a turn; the median over rounds is shown
     seed: CountOrOff = 0

@@ -42,7 +42,7 @@ def _value_error(expected, hint):
     return PydanticCustomError("value", "Input should be {expected}. {hint}", context)
 
 
-def known_model(name):
+def _known_model(name):
     try:
         return get_variant(name).name
     except ValueError as error:
@@ -57,8 +57,8 @@ def _buildable(blocks):
     return blocks
 
 
-def _among(kind, known):
-    """A validator of names."""
+def among(kind, known):
+    """A validator of a name, or of several."""
 
     def check(names):
         for name in (names,) if isinstance(names, str) else names:
@@ -87,6 +87,7 @@ Amount = Annotated[float, Field(ge=0)]  # 0 is off
 Positive = Annotated[float, Field(gt=0)]
 Magnitude = Annotated[float, Field(ge=0, le=30)]  # RandAugment's scale
 Strings = Annotated[tuple[str, ...], pydantic.BeforeValidator(_as_tuple)]
+Models = Annotated[Strings, pydantic.AfterValidator(lambda names: tuple(map(_known_model, names)))]
 Integers = Annotated[tuple[int, ...], pydantic.BeforeValidator(_as_tuple)]
 Numbers = Annotated[tuple[float, ...], pydantic.BeforeValidator(_as_tuple)]
 Blocks = Annotated[Strings, pydantic.AfterValidator(_buildable)]
@@ -105,7 +106,7 @@ class Frozen(pydantic.BaseModel):
 class ModelConfig(Frozen):
     """The network. None: the variant's own value."""
 
-    name: Annotated[str, pydantic.AfterValidator(known_model)] = "efficientnetv2-s"
+    name: Annotated[str, pydantic.AfterValidator(_known_model)] = "efficientnetv2-s"
     num_classes: Count | None = None  # None: the data set's
     blocks: Blocks | None = None  # block strings, one a stage
     width_coefficient: Positive | None = None  # multiplies channels
@@ -113,7 +114,7 @@ class ModelConfig(Frozen):
     feature_size: Count | None = None  # channels of the last convolution, before width_coefficient
     dropout_rate: Rate | None = None  # before the classifier; progressive.dropout, where given, replaces it
     drop_connect_rate: Rate = 0.2  # stochastic depth; block i of n is skipped with probability rate * i / n
-    activation: Annotated[str, _among("the name of an activation", ACTIVATIONS)] = "silu"
+    activation: Annotated[str, among("the name of an activation", ACTIVATIONS)] = "silu"
     # sync_batch: statistics over all replicas; group: 8 groups, for small batches
     normalization: Literal["batch", "sync_batch", "group"] = "batch"
     # release: uniform +-1/sqrt(classes), made for 1,000 of them; with few classes its logits begin far from 0
@@ -143,7 +144,7 @@ class DataConfig(Frozen):
     flip: bool = True  # left and right, with probability 1/2
     augment: Literal["none", "randaugment", "autoaugment", "erase"] = "randaugment"
     randaugment_layers: CountOrOff = 2  # operations an image
-    randaugment_exclude: Annotated[Strings, _among("operations", OPERATIONS)] = ()  # never drawn, such as Invert
+    randaugment_exclude: Annotated[Strings, among("operations", OPERATIONS)] = ()  # never drawn, such as Invert
     randaugment_scale_pixels: bool = False  # scale lengths given in pixels from 224 px to the image's size
     multi_label: bool = False  # several labels an image: sigmoid loss
     shuffle_buffer: Count = 16384  # images
