@@ -47,4 +47,6 @@ def make_normalization(normalization, name=None):
     if not has_statistics(normalization):
         return keras.layers.GroupNormalization(GROUPS, epsilon=EPSILON, name=name)
     synchronized = normalization == "sync_batch" and keras.backend.backend() == "tensorflow"
-    return keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, synchronized=synchronized, name=name)
+    from efficientnetv2_tf.networks.layers import BatchNormalization
+
+    return BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, synchronized=synchronized, name=name)
