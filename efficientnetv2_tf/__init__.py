@@ -19,6 +19,7 @@ _HOME = {
     "freeze": "efficientnetv2_tf.networks.freezing",
     "freeze_batch_norm": "efficientnetv2_tf.networks.freezing",
     "unfreeze": "efficientnetv2_tf.networks.freezing",
+    "fold_normalization": "efficientnetv2_tf.networks.folding",
     "MBConv": "efficientnetv2_tf.networks.blocks",
     "FusedMBConv": "efficientnetv2_tf.networks.blocks",
     "SqueezeExcite": "efficientnetv2_tf.networks.layers",
@@ -49,7 +50,10 @@ def __dir__():
 
 # The classes that `.keras` files may name.
 _SAVED = ("EfficientNet", "MBConv", "FusedMBConv", "SqueezeExcite", "StochasticDepth", "ScheduledDropout")
-_SAVED_IN = {**{name: _HOME[name] for name in _SAVED}, "PointwiseConv2D": "efficientnetv2_tf.networks.layers"}
+_SAVED_IN = {
+    **{name: _HOME[name] for name in _SAVED},
+    **dict.fromkeys(("BatchNormalization", "PointwiseConv2D"), "efficientnetv2_tf.networks.layers"),
+}
 
 
 class _Deferred:

@@ -28,7 +28,8 @@ import tensorflow as tf
 from efficientnetv2_tf.data import decode
 from efficientnetv2_tf.data.image_formats import MAX_PIXELS
 from efficientnetv2_tf.deploy.decoding import read_pictures
-from efficientnetv2_tf.deploy.explain import class_heatmaps, forward_network, looked_at
+from efficientnetv2_tf.deploy.explain import check_classifier, class_heatmaps, forward_network, looked_at
+from efficientnetv2_tf.networks.folding import fold_normalization
 
 SIGNATURES = ("serving_default", "images", "preprocessed", "features", "explain")
 TOP = 5  # classes that are named
@@ -50,7 +51,7 @@ def write_saved_model(bundle, folder):
     """
     servable, module = Servable(bundle), tf.Module()
     # keras.export.ExportArchive would write each of them twice.
-    module.weights = [variable.value for variable in bundle.network.weights]
+    module.weights = [variable.value for variable in servable.network.weights]
     tf.saved_model.save(module, str(folder), signatures={name: servable.signature(name) for name in SIGNATURES})
 
 
@@ -65,14 +66,19 @@ class Servable:
     Args:
         bundle: a `Bundle`.
 
+    Attributes:
+        network: the bundle's, with its batch normalisation folded into the convolutions.
+
     Raises:
         ConfigError: the network has no classifier.
     """
 
     def __init__(self, bundle):
+        check_classifier(bundle.network)
         self._bundle = bundle
-        forward = forward_network(bundle.network)
-        self._kernel = bundle.network.get_layer("classifier").kernel
+        self.network = fold_normalization(bundle.network)
+        forward = forward_network(self.network)
+        self._kernel = self.network.get_layer("classifier").kernel
 
         # One function that all signatures call, so that the file holds the network's graph once.
         @tf.function(input_signature=[tf.TensorSpec([None, bundle.image_size, bundle.image_size, 3], tf.float32)])

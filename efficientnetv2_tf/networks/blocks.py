@@ -8,11 +8,18 @@ Fig. 2).
 import keras
 
 from efficientnetv2_tf.networks.block_string import BlockSpec, format_block, parse_block
-from efficientnetv2_tf.networks.layers import SqueezeExcite, StochasticDepth, check_rate, conv, depthwise_conv
-from efficientnetv2_tf.networks.normalization import check_normalization, make_normalization
+from efficientnetv2_tf.networks.layers import (
+    SqueezeExcite,
+    StochasticDepth,
+    activation_of,
+    check_rate,
+    conv,
+    depthwise_conv,
+)
+from efficientnetv2_tf.networks.normalization import FOLDED, check_normalization, make_normalization
 
 
-class _Block(keras.layers.Layer):
+class Block(keras.layers.Layer):
     """What MBConv and FusedMBConv share: the spec, the normalisations, the skip connection, serialisation.
 
     `training` is not passed on by hand: Keras hands it to every layer inside whose `call` takes it.
@@ -32,6 +39,8 @@ class _Block(keras.layers.Layer):
         self.drop_rate = check_rate(type(self).__name__, drop_rate, "drop_rate")
         self.activation = keras.activations.get(activation)
         self.normalization = check_normalization(normalization)
+        self._folded = normalization == FOLDED
+        self._activate = activation_of(self.activation, normalization)
         self.excite = None
         if spec.squeezed_filters:
             self.excite = SqueezeExcite(spec.squeezed_filters, activation, name="se")
@@ -45,11 +54,15 @@ class _Block(keras.layers.Layer):
         return [getattr(self, name) for name in names if hasattr(self, name)]
 
     def _make_expansion(self, kernel_size=1, stride=1):
-        self.expand_conv = conv(self.spec.expanded_filters, kernel_size, stride, name="expand_conv")
+        self.expand_conv = conv(
+            self.spec.expanded_filters, kernel_size, stride, use_bias=self._folded, name="expand_conv"
+        )
         self.expand_norm = make_normalization(self.normalization, "expand_norm")
 
     def _make_projection(self, kernel_size=1, stride=1):
-        self.project_conv = conv(self.spec.output_filters, kernel_size, stride, name="project_conv")
+        self.project_conv = conv(
+            self.spec.output_filters, kernel_size, stride, use_bias=self._folded, name="project_conv"
+        )
         self.project_norm = make_normalization(self.normalization, "project_norm")
 
     def build(self, input_shape):
@@ -88,7 +101,7 @@ class _Block(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="efficientnetv2_tf")
-class MBConv(_Block):
+class MBConv(Block):
     """Inverted bottleneck: expand, depthwise, squeeze-and-excite, project, add (EfficientNet, section 4).
 
     Args:
@@ -108,15 +121,17 @@ class MBConv(_Block):
         spec = self.spec
         if spec.expand_ratio != 1:
             self._make_expansion()
-        self.depthwise_conv = depthwise_conv(spec.kernel_size, spec.stride, name="depthwise_conv")
+        self.depthwise_conv = depthwise_conv(
+            spec.kernel_size, spec.stride, use_bias=self._folded, name="depthwise_conv"
+        )
         self.depthwise_norm = make_normalization(self.normalization, "depthwise_norm")
         self._make_projection()
 
     def call(self, inputs):
         x = inputs
         if self.expand_conv is not None:
-            x = self.activation(self.expand_norm(self.expand_conv(x)))
-        x = self.activation(self.depthwise_norm(self.depthwise_conv(x)))
+            x = self._activate(self.expand_norm(self.expand_conv(x)))
+        x = self._activate(self.depthwise_norm(self.depthwise_conv(x)))
         if self.excite is not None:
             x = self.excite(x)
         x = self.project_norm(self.project_conv(x))
@@ -124,7 +139,7 @@ class MBConv(_Block):
 
 
 @keras.saving.register_keras_serializable(package="efficientnetv2_tf")
-class FusedMBConv(_Block):
+class FusedMBConv(Block):
     """MBConv with one k x k convolution in place of expansion and depthwise one (EfficientNetV2, Fig. 2).
 
     With expansion 1 the single k x k convolution is the projection, and it is followed by the activation.
@@ -152,12 +167,12 @@ class FusedMBConv(_Block):
     def call(self, inputs):
         x = inputs
         if self.expand_conv is not None:
-            x = self.activation(self.expand_norm(self.expand_conv(x)))
+            x = self._activate(self.expand_norm(self.expand_conv(x)))
         if self.excite is not None:
             x = self.excite(x)
         x = self.project_norm(self.project_conv(x))
         if self.expand_conv is None:
-            x = self.activation(x)
+            x = self._activate(x)
         return self._add_skip(inputs, x)
 
 

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from efficientnetv2_tf.networks.normalization import FOLDED
+
 _PACKAGE = "efficientnetv2_tf"
 
 
@@ -49,13 +51,31 @@ def conv(filters, kernel_size=1, stride=1, *, use_bias=False, name=None):
     )
 
 
-def depthwise_conv(kernel_size, stride=1, *, name=None):
+def activation_of(activation, normalization):
+    """The function that a network computes for an activation.
+
+    TensorFlow joins a convolution, its bias and `x * sigmoid(x)` into one operation, but not its own `silu`, which has
+    a gradient that saves memory. So folded networks, which are not trained, have the former.
+
+    Args:
+        activation: Keras activation or its name.
+        normalization: as in `make_normalization`.
+    """
+    activation = keras.activations.get(activation)
+    return _product_silu if normalization == FOLDED and activation is keras.activations.silu else activation
+
+
+def _product_silu(x):
+    return x * ops.sigmoid(x)
+
+
+def depthwise_conv(kernel_size, stride=1, *, use_bias=False, name=None):
     """A depthwise convolution with "same" padding and the release's initial values."""
     return keras.layers.DepthwiseConv2D(
         kernel_size,
         strides=stride,
         padding="same",
-        use_bias=False,
+        use_bias=use_bias,
         depthwise_initializer=conv_initializer(),
         name=name,
     )
@@ -65,9 +85,8 @@ def depthwise_conv(kernel_size, stride=1, *, name=None):
 class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation that trains with TensorFlow's fused operation, where that is the backend.
 
-    Keras composes it from about ten operations, each of which goes over all of the activations; variables and outputs
-    are the same. As in the release (and in PyTorch), the moving variance then averages the unbiased variances, which
-    are n / (n - 1) of Keras', with n = batch * height * width. Over the channels of the last axis.
+    Keras composes it from about ten operations, each of which goes over all of the activations. Variables and results
+    are the same, the moving statistics included. Over the channels of the last axis.
 
     Source: Batch Normalization (Ioffe & Szegedy, ICML 2015).
 
@@ -81,18 +100,22 @@ class BatchNormalization(keras.layers.BatchNormalization):
         import tensorflow as tf
 
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=ops.cast(inputs, self.compute_dtype),
+            x=tf.cast(inputs, self.compute_dtype),
             scale=self.gamma.value,
             offset=self.beta.value,
-            mean=self.moving_mean.value,
-            variance=self.moving_variance.value,
+            mean=[],
+            variance=[],
             epsilon=self.epsilon,
-            exponential_avg_factor=1.0 - self.momentum,
             is_training=True,
         )
-        self.moving_mean.assign(mean)
-        self.moving_variance.assign(variance)
+        # The operation gives the unbiased variance, n / (n - 1) of the one that it normalised with and Keras keeps.
+        share = tf.cast(inputs.shape[-1], tf.float32) / tf.cast(tf.size(inputs), tf.float32)  # 1 / n
+        self._move(self.moving_mean.value, mean)
+        self._move(self.moving_variance.value, variance * (1.0 - share))
         return outputs
+
+    def _move(self, moving, value):
+        moving.assign_sub((moving - value) * (1.0 - self.momentum))
 
 
 def check_rate(owner, rate, argument="rate"):

@@ -10,7 +10,7 @@ from efficientnetv2_tf.networks import layers, pretrained
 from efficientnetv2_tf.networks.block_string import BlockSpec, expand, format_block, round_filters
 from efficientnetv2_tf.networks.blocks import block_layer
 from efficientnetv2_tf.networks.freezing import freeze_layers, frozen_layers
-from efficientnetv2_tf.networks.normalization import check_normalization, make_normalization
+from efficientnetv2_tf.networks.normalization import FOLDED, check_normalization, make_normalization
 from efficientnetv2_tf.networks.preprocessing import check_style, normalize, scaled_range
 from efficientnetv2_tf.networks.pretrained_files import fetch
 from efficientnetv2_tf.networks.reductions import reductions
@@ -239,9 +239,9 @@ def _check_names(pooling, features_only, normalization, preprocessing):
 
 
 def _stem(x, filters, activation, normalization):
-    x = layers.conv(filters, 3, stride=2, name="stem_conv")(x)
+    x = layers.conv(filters, 3, stride=2, use_bias=normalization == FOLDED, name="stem_conv")(x)
     x = make_normalization(normalization, "stem_norm")(x)
-    return keras.layers.Activation(activation, name="stem_activation")(x)
+    return keras.layers.Activation(layers.activation_of(activation, normalization), name="stem_activation")(x)
 
 
 def _body(x, stages, drop_connect_rate, activation, normalization):
@@ -255,9 +255,9 @@ def _body(x, stages, drop_connect_rate, activation, normalization):
 
 
 def _head(x, filters, activation, normalization):
-    x = layers.conv(filters, name="head_conv")(x)
+    x = layers.conv(filters, use_bias=normalization == FOLDED, name="head_conv")(x)
     x = make_normalization(normalization, "head_norm")(x)
-    return keras.layers.Activation(activation, name="head_activation")(x)
+    return keras.layers.Activation(layers.activation_of(activation, normalization), name="head_activation")(x)
 
 
 def _classifier(x, num_classes, dropout_rate, initializer):

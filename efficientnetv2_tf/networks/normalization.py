@@ -5,6 +5,7 @@ and the number of groups are the official release's.
 """
 
 NORMALIZATIONS = ("batch", "sync_batch", "group")
+FOLDED = "folded"  # into the convolutions before, which have biases: see folding.py
 MOMENTUM = 0.9  # of the moving mean and variance
 EPSILON = 1e-3
 GROUPS = 8  # all channels of a network are multiples of 8, see `round_filters`
@@ -12,7 +13,7 @@ GROUPS = 8  # all channels of a network are multiples of 8, see `round_filters`
 
 def check_normalization(normalization):
     """Raises a ValueError for a name that is none of `NORMALIZATIONS`; gives it back otherwise."""
-    if normalization not in NORMALIZATIONS:
+    if normalization not in (*NORMALIZATIONS, FOLDED):
         raise ValueError(
             f"`normalization` should be one of {NORMALIZATIONS}. Received: normalization={normalization!r}"
         )
@@ -25,7 +26,7 @@ def has_statistics(normalization):
     Args:
         normalization: one of `NORMALIZATIONS`.
     """
-    return check_normalization(normalization) != "group"
+    return check_normalization(normalization) in ("batch", "sync_batch")
 
 
 def make_normalization(normalization, name=None):
@@ -44,6 +45,8 @@ def make_normalization(normalization, name=None):
     """
     import keras
 
+    if normalization == FOLDED:
+        return keras.layers.Identity(name=name)
     if not has_statistics(normalization):
         return keras.layers.GroupNormalization(GROUPS, epsilon=EPSILON, name=name)
     synchronized = normalization == "sync_batch" and keras.backend.backend() == "tensorflow"

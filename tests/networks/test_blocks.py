@@ -6,6 +6,7 @@ import pytest
 
 from efficientnetv2_tf.networks.block_string import parse_block
 from efficientnetv2_tf.networks.blocks import FusedMBConv, MBConv, block_layer
+from efficientnetv2_tf.networks.layers import BatchNormalization
 
 MBCONV = "r1_k3_s1_e2_i4_o4_se0.5"
 FUSED = "r1_k3_s1_e2_i4_o4_c1"
@@ -126,7 +127,7 @@ class TestBlocks:
     )
     def test_as_in_numpy(self, text, training):
         layer = self.check(text, "batch", training)
-        assert all(type(norm) is keras.layers.BatchNormalization for norm in layer.normalizations)
+        assert all(type(norm) is BatchNormalization for norm in layer.normalizations)
 
     @pytest.mark.parametrize("training", [False, True])
     @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from efficientnetv2_tf.networks.blocks import FusedMBConv, MBConv
 from efficientnetv2_tf.networks.freezing import freeze, freeze_batch_norm
+from efficientnetv2_tf.networks.layers import BatchNormalization
 from efficientnetv2_tf.networks.model import EfficientNet, drop_rates, get_model
 from efficientnetv2_tf.networks.variants import VARIANTS
 
@@ -147,7 +148,7 @@ class TestArguments:
             blocks = [layer for layer in model.layers if isinstance(layer, MBConv | FusedMBConv)]
             return [*(norm for block in blocks for norm in block.normalizations), *map(model.get_layer, OUTER)]
 
-        kinds = {"batch": keras.layers.BatchNormalization, "group": keras.layers.GroupNormalization}
+        kinds = {"batch": BatchNormalization, "group": keras.layers.GroupNormalization}
         for name in ("batch", "sync_batch", "group"):
             model = get_model("testing", num_classes=2, normalization=name)
             assert model.normalization == model.get_config()["normalization"] == name

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 
+from efficientnetv2_tf.networks.layers import BatchNormalization
 from efficientnetv2_tf.networks.normalization import NORMALIZATIONS, has_statistics, make_normalization
 
 
 def test_batch_normalisations_are_the_release_s():
     for name, synchronized in (("batch", False), ("sync_batch", True)):
         layer = make_normalization(name, "norm")
-        assert type(layer) is keras.layers.BatchNormalization
+        assert type(layer) is BatchNormalization
         assert (layer.momentum, layer.epsilon, layer.name) == (0.9, 1e-3, "norm")
         assert layer.synchronized is synchronized
 
