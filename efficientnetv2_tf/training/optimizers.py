@@ -14,8 +14,30 @@ def _handle(variable):
     return variable.handle
 
 
-class _ClipsTheSum:
-    """Clips the gradient of the global batch; Keras clips each replica's share before it adds them up."""
+class _FewOperations:
+    """What the optimizers share: learning rate and constants are computed once a step, and not once a variable.
+
+    Gradients are clipped after they were added up; Keras clips each replica's share before.
+    """
+
+    _rate = None  # in the step that is being traced
+
+    def apply(self, grads, trainable_variables=None):
+        self._constants, self._rate = {}, tf.convert_to_tensor(self.learning_rate)
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self._rate = None
+
+    def _get_current_learning_rate(self):
+        return super()._get_current_learning_rate() if self._rate is None else self._rate
+
+    def _constant(self, value, variable):
+        """A Python number as a tensor of the variable's type."""
+        key = value, variable.dtype
+        if key not in self._constants:
+            self._constants[key] = tf.constant(value, variable.dtype)
+        return self._constants[key]
 
     def _clip_gradients(self, grads):
         return grads
@@ -25,7 +47,7 @@ class _ClipsTheSum:
         return list(zip(super()._clip_gradients(list(grads)), variables, strict=True))
 
 
-class RMSprop(_ClipsTheSum, keras.optimizers.RMSprop):
+class RMSprop(_FewOperations, keras.optimizers.RMSprop):
     """`keras.optimizers.RMSprop` with momentum, as one operation a variable.
 
     Source: Tieleman & Hinton, lecture 6.5, 2012; epsilon stands inside of the square root, as in the official
@@ -42,14 +64,14 @@ class RMSprop(_ClipsTheSum, keras.optimizers.RMSprop):
             ms=_handle(self._velocities[index]),
             mom=_handle(self._momentums[index]),
             lr=tf.cast(learning_rate, variable.dtype),
-            rho=tf.cast(self.rho, variable.dtype),
-            momentum=tf.cast(self.momentum, variable.dtype),
-            epsilon=tf.cast(self.epsilon, variable.dtype),
+            rho=self._constant(self.rho, variable),
+            momentum=self._constant(self.momentum, variable),
+            epsilon=self._constant(self.epsilon, variable),
             grad=gradient,
         )
 
 
-class AdamW(_ClipsTheSum, keras.optimizers.AdamW):
+class AdamW(_FewOperations, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW`, its Adam part as one operation a variable (Loshchilov & Hutter, ICLR 2019)."""
 
     def apply(self, grads, trainable_variables=None):
@@ -67,14 +89,14 @@ class AdamW(_ClipsTheSum, keras.optimizers.AdamW):
             beta1_power=tf.cast(self._beta_powers[0], variable.dtype),
             beta2_power=tf.cast(self._beta_powers[1], variable.dtype),
             lr=tf.cast(learning_rate, variable.dtype),
-            beta1=tf.cast(self.beta_1, variable.dtype),
-            beta2=tf.cast(self.beta_2, variable.dtype),
-            epsilon=tf.cast(self.epsilon, variable.dtype),
+            beta1=self._constant(self.beta_1, variable),
+            beta2=self._constant(self.beta_2, variable),
+            epsilon=self._constant(self.epsilon, variable),
             grad=gradient,
         )
 
 
-class SGD(_ClipsTheSum, keras.optimizers.SGD):
+class SGD(_FewOperations, keras.optimizers.SGD):
     """`keras.optimizers.SGD` with momentum, as one operation a variable."""
 
     def update_step(self, gradient, variable, learning_rate):
@@ -86,7 +108,7 @@ class SGD(_ClipsTheSum, keras.optimizers.SGD):
             accum=_handle(self.momentums[self._get_variable_index(variable)]),
             lr=tf.cast(learning_rate, variable.dtype),
             grad=gradient,
-            momentum=tf.cast(self.momentum, variable.dtype),
+            momentum=self._constant(self.momentum, variable),
             use_nesterov=self.nesterov,
         )
 
