@@ -9,6 +9,7 @@ import keras
 
 from efficientnetv2_tf.networks.block_string import BlockSpec, format_block, parse_block
 from efficientnetv2_tf.networks.layers import (
+    BatchNormalization,
     SqueezeExcite,
     StochasticDepth,
     activation_of,
@@ -22,7 +23,7 @@ from efficientnetv2_tf.networks.normalization import FOLDED, check_normalization
 class Block(keras.layers.Layer):
     """What MBConv and FusedMBConv share: the spec, the normalisations, the skip connection, serialisation.
 
-    `training` is not passed on by hand: Keras hands it to every layer inside whose `call` takes it.
+    `training` is not passed on to layers by hand: Keras hands it to every one inside whose `call` takes it.
     """
 
     fused = None
@@ -78,6 +79,12 @@ class Block(keras.layers.Layer):
         self.project_conv.build(inner)
         self.project_norm.build((*input_shape[:-1], self.spec.output_filters))
 
+    def _normalize(self, norm, x, training):
+        """Normalises and activates."""
+        if isinstance(norm, BatchNormalization):
+            return norm.activate(x, self._activate, training)
+        return self._activate(norm(x))
+
     def _add_skip(self, inputs, x):
         if not self.spec.has_skip:
             return x
@@ -127,11 +134,11 @@ class MBConv(Block):
         self.depthwise_norm = make_normalization(self.normalization, "depthwise_norm")
         self._make_projection()
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         x = inputs
         if self.expand_conv is not None:
-            x = self._activate(self.expand_norm(self.expand_conv(x)))
-        x = self._activate(self.depthwise_norm(self.depthwise_conv(x)))
+            x = self._normalize(self.expand_norm, self.expand_conv(x), training)
+        x = self._normalize(self.depthwise_norm, self.depthwise_conv(x), training)
         if self.excite is not None:
             x = self.excite(x)
         x = self.project_norm(self.project_conv(x))
@@ -164,15 +171,14 @@ class FusedMBConv(Block):
         else:
             self._make_projection(self.spec.kernel_size, self.spec.stride)
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         x = inputs
         if self.expand_conv is not None:
-            x = self._activate(self.expand_norm(self.expand_conv(x)))
+            x = self._normalize(self.expand_norm, self.expand_conv(x), training)
         if self.excite is not None:
             x = self.excite(x)
-        x = self.project_norm(self.project_conv(x))
-        if self.expand_conv is None:
-            x = self._activate(x)
+        x = self.project_conv(x)
+        x = self._normalize(self.project_norm, x, training) if self.expand_conv is None else self.project_norm(x)
         return self._add_skip(inputs, x)
 
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from efficientnetv2_tf.networks import fused
 from efficientnetv2_tf.networks.normalization import FOLDED
 
 _PACKAGE = "efficientnetv2_tf"
@@ -54,15 +55,16 @@ def conv(filters, kernel_size=1, stride=1, *, use_bias=False, name=None):
 def activation_of(activation, normalization):
     """The function that a network computes for an activation.
 
-    TensorFlow joins a convolution, its bias and `x * sigmoid(x)` into one operation, but not its own `silu`, which has
-    a gradient that saves memory. So folded networks, which are not trained, have the former.
-
     Args:
         activation: Keras activation or its name.
         normalization: as in `make_normalization`.
     """
     activation = keras.activations.get(activation)
-    return _product_silu if normalization == FOLDED and activation is keras.activations.silu else activation
+    if activation is not keras.activations.silu or not fused.on_tensorflow():
+        return activation
+    # TensorFlow joins a convolution, its bias and the plain product into one operation, in networks that are not
+    # trained.
+    return _product_silu if normalization == FOLDED else fused.silu
 
 
 def _product_silu(x):
@@ -83,10 +85,9 @@ def depthwise_conv(kernel_size, stride=1, *, use_bias=False, name=None):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation that trains with TensorFlow's fused operation, where that is the backend.
+    """Batch normalisation over the channels of the last axis, with TensorFlow's fused operation where it trains there.
 
-    Keras composes it from about ten operations, each of which goes over all of the activations. Variables and results
-    are the same, the moving statistics included. Over the channels of the last axis.
+    Variables and results are those of Keras' layer, the moving statistics included.
 
     Source: Batch Normalization (Ioffe & Szegedy, ICML 2015).
 
@@ -94,28 +95,34 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        fused = keras.backend.backend() == "tensorflow" and not self.synchronized
-        if not (fused and training and self.trainable):
+        if not (training and self._is_fused):
             return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf
+        return self._train(inputs, activated=False)
 
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=tf.cast(inputs, self.compute_dtype),
-            scale=self.gamma.value,
-            offset=self.beta.value,
-            mean=[],
-            variance=[],
-            epsilon=self.epsilon,
-            is_training=True,
+    def activate(self, inputs, activation, training):
+        """`activation(self(inputs))`, with less memory where both can be one in training.
+
+        Args:
+            inputs: as for a call.
+            activation: of `activation_of`.
+            training: whether the layer is called in training.
+        """
+        if training and self._is_fused and activation is fused.silu:
+            return self._train(inputs, activated=True)
+        return activation(self(inputs, training=training))
+
+    @property
+    def _is_fused(self):
+        return self.trainable and not self.synchronized and fused.on_tensorflow()
+
+    def _train(self, inputs, activated):
+        inputs = ops.cast(inputs, self.compute_dtype)
+        outputs, mean, variance = fused.batch_norm(
+            inputs, self.gamma.value, self.beta.value, self.epsilon, activated=activated
         )
-        # The operation gives the unbiased variance, n / (n - 1) of the one that it normalised with and Keras keeps.
-        share = tf.cast(inputs.shape[-1], tf.float32) / tf.cast(tf.size(inputs), tf.float32)  # 1 / n
-        self._move(self.moving_mean.value, mean)
-        self._move(self.moving_variance.value, variance * (1.0 - share))
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving - (moving - value) * (1.0 - self.momentum))
         return outputs
-
-    def _move(self, moving, value):
-        moving.assign_sub((moving - value) * (1.0 - self.momentum))
 
 
 def check_rate(owner, rate, argument="rate"):
@@ -233,6 +240,7 @@ class SqueezeExcite(keras.layers.Layer):
         super().__init__(**kwargs)
         self.squeezed_filters = squeezed_filters
         self.activation = keras.activations.get(activation)
+        self._activate = activation_of(activation, None)
         self.reduce = conv(squeezed_filters, use_bias=True, name="reduce")
 
     def build(self, input_shape):
@@ -243,7 +251,7 @@ class SqueezeExcite(keras.layers.Layer):
 
     def call(self, inputs):
         gate = ops.mean(inputs, axis=(1, 2), keepdims=True)  # [batch, 1, 1, channels]
-        gate = ops.sigmoid(self.expand(self.activation(self.reduce(gate))))
+        gate = ops.sigmoid(self.expand(self._activate(self.reduce(gate))))
         return inputs * gate
 
     def compute_output_shape(self, input_shape):

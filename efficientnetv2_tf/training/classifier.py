@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from efficientnetv2_tf.training.as_traced import as_traced
 from efficientnetv2_tf.training.finite import FiniteSteps
 from efficientnetv2_tf.training.optimizers import is_kernel
 from efficientnetv2_tf.training.rematerialize import rematerialize_blocks
@@ -63,10 +64,13 @@ class Classifier(DistributedModel):
         return self.network(images, training=training)
 
     def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
         if self.accumulation is None:
             super().make_train_function(force)
-        elif self.train_function is None or force:
+        else:
             self.train_function = self.accumulation.make_train_function(self)
+        self.train_function = as_traced(self.train_function)
 
     def train_step(self, data):
         # When the data set ends, Keras runs a step without a batch, and what does not need the batch would happen

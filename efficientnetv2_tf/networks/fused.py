@@ -1,0 +1,107 @@
+"""Batch normalisation and SiLU in training, as the few operations that TensorFlow has for them.
+
+Keras composes both from operations each of which goes over all of the activations, and keeps more of them for the
+backward pass. Values and gradients are the same. TensorFlow is imported at the first use.
+"""
+
+import functools
+
+import keras
+
+
+def on_tensorflow():
+    """Whether TensorFlow is the backend; on others the functions of this module cannot be used."""
+    return keras.backend.backend() == "tensorflow"
+
+
+def silu(x):
+    """`x * sigmoid(x)` (Elfwing et al., 2017), of the same shape and type."""
+    return _functions().silu(x)
+
+
+def batch_norm(x, gamma, beta, epsilon, *, activated=False):
+    """Normalises over all axes but the last (Ioffe & Szegedy, ICML 2015).
+
+    Args:
+        x: [batch, height, width, channels].
+        gamma: float32 [channels].
+        beta: likewise.
+        epsilon: is added to the variance.
+        activated: whether SiLU comes after it. What is between the two is computed again in the backward pass, for a
+            third of the memory that a convolution, its normalisation and activation keep.
+
+    Returns:
+        The result, as `x`, and mean and (biased) variance, float32 [channels], which have no gradients.
+    """
+    functions = _functions()
+    return (functions.batch_norm_silu if activated else functions.batch_norm)(x, gamma, beta, epsilon)
+
+
+class _Functions:
+    def __init__(self, **functions):
+        self.__dict__.update(functions)
+
+
+@functools.cache
+def _functions():
+    import tensorflow as tf
+
+    def gate(values, x):
+        """values * sigmoid(x)."""
+        return tf.raw_ops.SoftplusGrad(gradients=values, features=x)
+
+    def silu_gradient(dy, x, y):
+        """dy * (y + sigmoid(x) * (1 - y))."""
+        product = dy * y
+        return product + gate(dy - product, x)
+
+    @tf.custom_gradient
+    def silu(x):
+        y = gate(x, x)
+        return y, lambda dy: silu_gradient(dy, x, y)
+
+    def normalise(x, gamma, beta, epsilon):
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
+        )
+        # The operation gives the unbiased variance, n / (n - 1) of the one that it normalised with.
+        share = tf.cast(x.shape[-1], tf.float32) / tf.cast(tf.size(x), tf.float32)  # 1 / n
+        return outputs, outputs.batch_variance * (1.0 - share)
+
+    def batch_norm(x, gamma, beta, epsilon):
+        outputs, variance = normalise(x, gamma, beta, epsilon)
+        return outputs.y, tf.stop_gradient(outputs.batch_mean), tf.stop_gradient(variance)
+
+    def batch_norm_silu(x, gamma, beta, epsilon):
+        @tf.custom_gradient
+        def compute(x, gamma, beta):
+            outputs, variance = normalise(x, gamma, beta, epsilon)
+            y = gate(outputs.y, outputs.y)
+
+            def gradient(dy, _mean, _variance):
+                with tf.control_dependencies([dy]):
+                    between = tf.raw_ops.FusedBatchNormV3(
+                        x=x,
+                        scale=gamma,
+                        offset=beta,
+                        mean=outputs.batch_mean,
+                        variance=variance,
+                        epsilon=epsilon,
+                        is_training=False,
+                    ).y
+                return tf.raw_ops.FusedBatchNormGradV3(
+                    y_backprop=silu_gradient(dy, between, y),
+                    x=x,
+                    scale=gamma,
+                    reserve_space_1=outputs.reserve_space_1,
+                    reserve_space_2=outputs.reserve_space_2,
+                    reserve_space_3=outputs.reserve_space_3,
+                    epsilon=epsilon,
+                    is_training=True,
+                )[:3]
+
+            return (y, outputs.batch_mean, variance), gradient
+
+        return compute(x, gamma, beta)
+
+    return _Functions(silu=silu, batch_norm=batch_norm, batch_norm_silu=batch_norm_silu)
