@@ -84,7 +84,7 @@ def _row(model, peer):
 def draw(figure, result):
     """One field of bars a network, each in its three parts; see the package."""
     figure.suptitle("Start of the process to the end of step one: seconds (importing, building, the rest)")
-    axes = figure.subplots(1, len(result["models"]), squeeze=False)[0]
+    axes = figure.subplots(len(result["models"]), 1, squeeze=False)[:, 0]
     for axis, (model, found) in zip(axes, result["models"].items(), strict=True):
         rows = [
             bars.Bar(

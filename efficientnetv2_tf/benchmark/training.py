@@ -7,9 +7,10 @@ from efficientnetv2_tf.benchmark.report import Table
 GOAL = 1.3  # times the images/s of the reference
 REFERENCE = "keras_applications"
 _NOTE = (
-    "Medians of {rounds} turns of {steps} steps, with the quartiles. Same work for all: AdamW, cross entropy on one-hot "
-    "labels, random weights, one batch in memory; dropout and stochastic depth as each has them by default. The moving "
-    "average of all weights, with which this package trains by default, is more work. Ratio: median of the turns'."
+    "Medians of {rounds} turns of {steps} steps, with the quartiles. Same work for all: AdamW, cross entropy on "
+    "one-hot labels, random weights, one batch in memory; dropout and stochastic depth as each has them by default. "
+    "The moving average of all weights, with which this package trains by default, is more work. Ratio: median of the "
+    "turns'."
 )
 
 

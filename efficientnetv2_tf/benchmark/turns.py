@@ -1,4 +1,4 @@
-"""Measuring in turns (A B C A B C ...): what else runs on the machine slows all, so ratios stay where seconds do not."""
+"""Measuring in turns (A B C A B C ...): what else the machine does slows all, so ratios stay where seconds do not."""
 
 import contextlib
 import statistics
