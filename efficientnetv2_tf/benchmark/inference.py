@@ -10,7 +10,7 @@ from efficientnetv2_tf.benchmark.training import left_out_note
 
 GOAL = 1.3  # times the images/s of both references
 REFERENCES = {"keras_predict": "ratio to predict", "keras_function": "to tf.function"}
-_MODULE = "efficientnetv2_tf.benchmark.inference_process"
+MODULE = "efficientnetv2_tf.benchmark.inference_process"
 _NOTE = (
     "Medians of {rounds} turns of {calls} calls or more, with the quartiles; ratios are medians of the turns'. Same "
     "work: float32, normalised pictures in memory to logits, random weights. Not the same: this package's TFLite and "
@@ -45,7 +45,7 @@ def _measure(recipe, model, console):
         console.print(f"  {model}: exporting ...")
         _export(request)
         peers = chosen(INFERENCE, recipe)
-        with turns.Field(_MODULE, peers, {peer.name: request for peer in peers}, console) as field:
+        with turns.Field(MODULE, peers, {peer.name: request for peer in peers}, console) as field:
             field.start()
             batches = {str(size): _batch(field, size, settings, console) for size in settings.inference_batch_sizes}
     return {"batches": batches, "left_out": field.left_out}
@@ -53,7 +53,7 @@ def _measure(recipe, model, console):
 
 def _export(request):
     """Raises a `LeftOutError` where not even the SavedModel can be written."""
-    PeerProcess(_MODULE, Peer("export", "efficientnetv2_tf"), request).close()
+    PeerProcess(MODULE, Peer("export", "efficientnetv2_tf"), request).close()
 
 
 def _batch(field, batch_size, settings, console):

@@ -15,12 +15,13 @@ from efficientnetv2_tf.benchmark.report import Table
 from efficientnetv2_tf.training.hparams import Config
 
 _STAGES, _EPOCHS_A_STAGE, _STEPS = 3, 2, 8  # steps an epoch
+_SMALLEST = 32  # px
 _STALL, _NOTICED = 2.0, 0.5  # times the median of its size, and s above it: who waits for less does not notice
 _NOTE = (
     "Pictures of {dataset}, {steps} steps an epoch, two epochs a size, in one fit. A step is from the end of the one "
     "before to its own end, so that all between two epochs counts. A stall: more than {stall:g} times the median of "
-    "its size and {noticed:g} s above it, but for the first step of a size. The first step of all is in another part of "
-    "the benchmark."
+    "its size and {noticed:g} s above it, but for the first step of a size. The first step of all is in the part "
+    "first_step."
 )
 
 
@@ -51,7 +52,7 @@ def _config(recipe, model):
     sections["data"] |= {"dataset": "digits", "train_split": f"train[:{count}]", "crop": "none", "flip": False}
     sections["progressive"] |= {
         "stages": _STAGES,
-        "image_size": (max(1, settings.image_size // 2), settings.image_size),
+        "image_size": (min(max(_SMALLEST, settings.image_size // 2), settings.image_size), settings.image_size),
         "image_size_ramp": "linear",
     }
     sections["train"] |= {"epochs": _STAGES * _EPOCHS_A_STAGE, "ema_decay": recipe.train.ema_decay}
