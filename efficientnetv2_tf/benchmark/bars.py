@@ -3,6 +3,7 @@
 import dataclasses
 
 OURS, OTHERS, GOAL = "tab:blue", "0.72", "tab:red"
+_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # behind a text, where a line may cross it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ def draw_bars(axis, title, bars, goal=None):
         end = max(bar.value, bar.spread[1] if bar.spread else 0)
         axis.annotate(
             bar.text, (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
-            fontweight="bold" if bar.ours else "normal",
+            fontweight="bold" if bar.ours else "normal", bbox=_PAPER, zorder=3,
         )  # fmt: skip
     axis.set_yticks(range(len(bars)), [bar.label for bar in bars], fontsize=8)
     axis.set_title(title, fontsize=9)

@@ -21,7 +21,7 @@ Counts = Annotated[
 class BenchmarkConfig(Frozen):
     """What is measured, and on how much work. All sides in pixels."""
 
-    parts: Annotated[Strings, among("parts", PARTS)] = DEFAULT_PARTS
+    parts: Annotated[Strings, among("parts", PARTS), pydantic.Field(min_length=1)] = DEFAULT_PARTS
     models: Models = ("efficientnetv2-b0", "efficientnetv2-s")
     libraries: Annotated[Strings, among("libraries", LIBRARIES)] = LIBRARIES
     image_size: Count = 128  # of training

@@ -43,7 +43,7 @@ def _measure(recipe, model, console):
             "folder": folder,
         }
         console.print(f"  {model}: exporting ...")
-        _export(request)
+        export(request)
         peers = chosen(INFERENCE, recipe)
         with turns.Field(MODULE, peers, {peer.name: request for peer in peers}, console) as field:
             field.start()
@@ -51,8 +51,8 @@ def _measure(recipe, model, console):
     return {"batches": batches, "left_out": field.left_out}
 
 
-def _export(request):
-    """Raises a `LeftOutError` where not even the SavedModel can be written."""
+def export(request):
+    """Writes this package's files, in a process of its own; without a SavedModel a `LeftOutError`."""
     PeerProcess(MODULE, Peer("export", "efficientnetv2_tf"), request).close()
 
 
