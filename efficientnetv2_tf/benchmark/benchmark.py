@@ -17,6 +17,7 @@ from efficientnetv2_tf.benchmark.results import Results
 from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.stopping import StopSignals
 
+_INSTALL = "pip install -e '.[benchmark]'"
 _COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -74,13 +75,16 @@ def _measure(part, recipe, results, console):
 
 
 def _tell_who_is_missing(recipe, console):
-    left_out = [library for library in LIBRARIES if library not in recipe.benchmark.libraries]
-    for library in left_out:
-        console.print(f"Not asked for: {library}")
-    for peer in (*chosen(TRAINING, recipe), *chosen(INFERENCE, recipe)):
+    for library in LIBRARIES:
+        if library not in recipe.benchmark.libraries:
+            console.print(f"Not asked for: {library}")
+    peers = {peer.label: peer for peer in (*chosen(TRAINING, recipe), *chosen(INFERENCE, recipe))}
+    for label, peer in peers.items():
         missing = [package for package, version in versions_of(peer.packages).items() if version is None]
         if missing:
-            console.print(f"Left out: {peer.label}, for {', '.join(missing)} is not installed")
+            console.print(
+                f"Left out: {label}, for {', '.join(missing)} is not installed (see {_INSTALL})", markup=False
+            )
 
 
 @contextlib.contextmanager

@@ -120,7 +120,8 @@ class PeerProcess:
     def __init__(self, module, peer, request):
         if missing := [name for name, version in versions_of(peer.packages).items() if version is None]:
             raise LeftOutError(f"not installed: {', '.join(missing)}")
-        self._process = ChildProcess(module)
+        # Libraries differ in what they take of a GPU, and by themselves PyTorch takes nothing: this compares CPUs.
+        self._process = ChildProcess(module, {"CUDA_VISIBLE_DEVICES": "-1"})
         try:
             self.facts = self.ask({"peer": peer.name, "began": time.time(), **request})
         except BaseException:

@@ -2,6 +2,7 @@
 
 import contextlib
 import statistics
+import time
 
 from efficientnetv2_tf.benchmark.peers import (
     TRAINING,
@@ -49,8 +50,10 @@ class Field:
     def start(self, names=None):
         """Starts all, or some, one after the other, each to the end of its warm-up."""
         for name in names or self.waiting:
+            began = time.perf_counter()
             with self._leaving_out(name):
                 self.processes[name] = PeerProcess(self._module, self._peers[name], self._requests[name])
+                self._console.print(f"  {self._peers[name].label}: ready after {time.perf_counter() - began:.1f} s")
 
     def leave(self, name):
         """Ends one that is not needed any more."""
