@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 _SHOWN = 2000  # characters of what a process that ended wrote to stderr
 
@@ -79,7 +80,7 @@ class ChildProcess:
 
 
 def answer_lines(serve):
-    """Answers the parent; for the child's `main`.
+    """Answers the parent, and ends the process; for the child's `main`.
 
     Args:
         serve: called with an iterator over the lines that come, which ends when the parent asks no more, and with a
@@ -89,8 +90,16 @@ def answer_lines(serve):
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.suppress(BrokenPipeError):
+    code = 0
+    try:
         serve(iter(sys.stdin), lambda values: print(json.dumps(values), file=answers, flush=True))
+    except (BrokenPipeError, SystemExit):  # nobody asks any more
+        pass
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)  # what libraries do at their end was seen to take for ever, and is deaf to `_end_with`
 
 
 def _end_with(parent):
