@@ -57,5 +57,7 @@ setuptools.setup(
         # service of its own
         "search": ["optuna>=5"],
         "onnx": ["onnx", "onnxruntime", "tf2onnx"],  # export to ONNX, and comparing with it
+        # whom --mode=benchmark compares with; torchvision is timm's, and onnxscript writes timm's networks as ONNX
+        "benchmark": ["keras-hub", "keras-cv", "timm", "torch", "torchvision", "onnxscript"],
     },
 )

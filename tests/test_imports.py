@@ -17,6 +17,7 @@ def test_importing_the_package_loads_no_framework(run_python):
 def test_the_pure_modules_load_no_framework(run_python):
     networks = ["block_string", "variants", "cost", "normalization", "reductions"]
     others = ["progressive.stages", "training.stopping", "search.space", "search.ablation"]
+    others += ["benchmark.benchmark", "benchmark.inference", "benchmark.stage_switch"]
     modules = [*(f"networks.{name}" for name in networks), *others]
     imports = "\n".join(f"import efficientnetv2_tf.{module}" for module in modules)
     code = f"import sys\n{imports}\nprint({{'tensorflow', 'keras', 'numpy'}} & {{*sys.modules}})"

@@ -8,10 +8,12 @@ python tools/main.py --mode=models
 python tools/main.py --mode=export --model_dir=runs/... --output=exports
 python tools/main.py --mode=predict --images=photos --model_dir=runs/...
 python tools/main.py --mode=serve --export=exports
+python tools/main.py --mode=benchmark --output=benchmark
 """
 
 import logging as standard_logging
 import pathlib
+import shlex
 import sys
 
 from absl import app, flags, logging
@@ -31,6 +33,7 @@ flags.DEFINE_enum(
         "plan",
         "preview",
         "verify_data",
+        "benchmark",
         "benchmark_input",
         "benchmark_memory",
         "benchmark_fused",
@@ -44,9 +47,11 @@ flags.DEFINE_enum(
     "train: trains a network, or goes on with an interrupted training (traineval: the official release's name for it). "
     "eval: evaluates what a training left in --model_dir. plan: prints the stages of a recipe, without building "
     "anything. preview: draws what each stage trains on, to --output. verify_data: opens every picture of a data set; "
-    "lists and draws what it finds into the folder --output. benchmark_input: measures the input pipeline, beside the "
-    "official release's way. benchmark_memory: measures what a training step takes with gradient accumulation and with "
-    "recomputation. benchmark_fused: measures EfficientNet-B4 with fused stages, the paper's ablation. search: looks "
+    "lists and draws what it finds into the folder --output. benchmark: measures this package beside "
+    "keras.applications, keras-hub, keras-cv and timm on this machine, into the folder --output. benchmark_input: "
+    "measures the input pipeline, beside the official release's way. benchmark_memory: measures what a training step "
+    "takes with gradient accumulation and with recomputation. benchmark_fused: measures EfficientNet-B4 with fused "
+    "stages, the paper's ablation. search: looks "
     "for a better network, and writes it to the folder --output. import: reads --weights and writes the network with "
     "them to --output. models: prints the family as a table, and draws it to --output. export: writes what a training "
     "left for production to --output. predict: names what the pictures --images show. serve: a stand-in for TF "
@@ -200,6 +205,16 @@ def _verify_data():
         report = verify.run(config.data.dataset, source_options(config), output=FLAGS.output or ".", console=console)
     if report.bad:
         sys.exit(1)
+
+
+def _benchmark():
+    from efficientnetv2_tf.benchmark.benchmark import run
+    from efficientnetv2_tf.benchmark.config import BenchmarkRecipe
+    from efficientnetv2_tf.training.recipes import load_config
+
+    one = [f"benchmark.models=[{FLAGS.model}]"] if FLAGS.model else []
+    recipe = load_config(None, [*FLAGS.hparams, *one], schema=BenchmarkRecipe)
+    run(recipe, FLAGS.output or ".", command=shlex.join(["python", *sys.argv]), console=_console())
 
 
 def _benchmark_input():
@@ -457,6 +472,7 @@ _MODES = {
     "plan": _plan,
     "preview": _preview,
     "verify_data": _verify_data,
+    "benchmark": _benchmark,
     "benchmark_input": _benchmark_input,
     "benchmark_memory": _benchmark_memory,
     "benchmark_fused": _benchmark_fused,

@@ -18,3 +18,56 @@ class Table:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+
+def console_table(table):
+    """A `rich.table.Table` of a `Table`."""
+    import rich.markup
+    import rich.table
+
+    escape = rich.markup.escape
+    shown = rich.table.Table(title=escape(table.title), title_justify="left", caption=escape(table.note) or None)
+    shown.caption_justify = "left"
+    for column, heading in enumerate(table.headings):
+        shown.add_column(escape(heading), justify="right" if column and _numbers(table, column) else "left")
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    return shown
+
+
+def _numbers(table, column):
+    return any(row[column][:1].isdigit() for row in table.rows)
+
+
+def markdown(content, tables):
+    """The text of benchmark.md.
+
+    Args:
+        content: of benchmark.json.
+        tables: {part: `Table`s}.
+    """
+    machine, versions = content["machine"], content["versions"]
+    memory = f", {machine['memory'] / 2**30:.0f} GiB" if machine["memory"] else ""
+    lines = [
+        "# Benchmark",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores{memory}, {machine['system']}.",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+    ]
+    for part, found in content["parts"].items():
+        lines += ["", f"## {part}", "", f"{found['date']}, {found['seconds']:.0f} s: `{found['command']}`"]
+        lines += ["", f"Failed: {found['error']}"] if "error" in found else []
+        for table in tables.get(part, ()):
+            lines += ["", *_markdown_table(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(table):
+    aligned = ("---:" if column and _numbers(table, column) else "---" for column in range(len(table.headings)))
+    rows = [table.headings, tuple(aligned), *table.rows]
+    lines = [f"**{table.title}**", "", *("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows)]
+    return [*lines, "", table.note] if table.note else lines
+
+
+def _cell(text):
+    return text.replace("|", "\\|").replace("\n", " ")

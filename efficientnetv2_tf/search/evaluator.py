@@ -1,16 +1,10 @@
 """What a candidate is worth: the process that trains it (`proxy.py`), and the reward of what it measured."""
 
-import contextlib
 import dataclasses
-import json
-import os
-import subprocess
-import sys
-import tempfile
 
+from efficientnetv2_tf.child_process import ChildEndedError, ChildProcess
 from efficientnetv2_tf.training.hparams import ConfigError
 
-_SHOWN = 2000  # characters of what a process that ended wrote to stderr
 _NOT_FINITE = "NonFiniteError"
 _CANDIDATES = 50  # after which a new process begins, for memory that libraries keep
 
@@ -77,7 +71,7 @@ class Evaluator:
 
     def __init__(self, recipe):
         self._recipe = recipe
-        self._process = self._stderr = self._folder = None
+        self._process = None
         self._evaluated = 0
         self._start()
 
@@ -98,7 +92,7 @@ class Evaluator:
         if self._process is None or self._evaluated == _CANDIDATES:
             self._start()
         self._evaluated += 1
-        self._send(list(blocks))
+        self._process.send(list(blocks))
         step, accuracy, epochs = None, None, 0
         while True:
             answer = self._receive()
@@ -107,7 +101,7 @@ class Evaluator:
             elif "epoch" in answer:
                 accuracy, epochs = answer["accuracy"], answer["epoch"] + 1
                 last = epochs == self._recipe.search.proxy_epochs
-                self._send(last or bool(go_on(answer["epoch"], accuracy, step["step_ratio"])))
+                self._process.send(last or bool(go_on(answer["epoch"], accuracy, step["step_ratio"])))
             elif "done" in answer:
                 return Measurement(accuracy=accuracy, epochs=epochs, **step)
             elif "failed" in answer:
@@ -119,26 +113,10 @@ class Evaluator:
     def _start(self):
         self.close()
         self._evaluated = 0
-        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - till close()
-        # A process that is killed leaves its temporary files, such as a checkpoint.
-        self._folder = tempfile.TemporaryDirectory()
-        environment = {
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "TF_ENABLE_ONEDNN_OPTS": "1" if self._recipe.runtime.onednn else "0",
-            **os.environ,
-            "TMPDIR": self._folder.name,
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "efficientnetv2_tf.search.proxy"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=environment,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the search, which ends this process itself
-        )
+        onednn = {"TF_ENABLE_ONEDNN_OPTS": "1" if self._recipe.runtime.onednn else "0"}
+        self._process = ChildProcess("efficientnetv2_tf.search.proxy", onednn)
         try:
-            self._send(self._recipe.model_dump(mode="json"))
+            self._process.send(self._recipe.model_dump(mode="json"))
             self.num_classes = self._receive()["num_classes"]
         except CandidateError as error:
             raise ConfigError(f"No candidate can be trained. {error}") from error
@@ -146,21 +124,12 @@ class Evaluator:
             self.close()
             raise
 
-    def _send(self, value):
-        with contextlib.suppress(BrokenPipeError):  # `_receive` says what happened
-            self._process.stdin.write(json.dumps(value) + "\n")
-            self._process.stdin.flush()
-
     def _receive(self):
-        line = self._process.stdout.readline()
-        if not line:
-            code = self._process.wait()
-            self._stderr.seek(0)
-            said = self._stderr.read()[-_SHOWN:]
+        try:
+            answer = self._process.receive()
+        except ChildEndedError as error:
             self.close()
-            memory = " (at -9 the system had no more memory)" if code == -9 else ""
-            raise CandidateError(f"The process that trained it ended with {code}{memory}. {said}".strip())
-        answer = json.loads(line)
+            raise CandidateError(f"The process that trained it {error}") from error
         if "error" in answer:
             self.close()
             raise ConfigError(answer["error"])
@@ -168,12 +137,6 @@ class Evaluator:
 
     def close(self):
         """Ends the process, in whatever it is doing."""
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.wait()
-        for file in (self._process.stdin, self._process.stdout, self._stderr):
-            with contextlib.suppress(BrokenPipeError):  # of what was still to be written
-                file.close()
-        self._folder.cleanup()
+        if self._process is not None:
+            self._process.close()
         self._process = None

@@ -5,21 +5,19 @@ candidate its block strings; out go the time of its training step, and the accur
 whether to go on.
 """
 
-import contextlib
 import dataclasses
 import io
 import json
 import os
 import statistics
-import sys
 import tempfile
-import threading
 import time
 
 import keras
 import rich.console
 import tensorflow as tf
 
+from efficientnetv2_tf.child_process import answer_lines
 from efficientnetv2_tf.data.sources import DataError
 from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
@@ -200,22 +198,10 @@ def _serve(lines, tell):
             tell({"failed": " ".join(f"{type(error).__name__}: {error}".split())})
 
 
-def _end_with(parent):
-    """Ends this process when the one that began it is no more, in whatever it is doing."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
 def _main():
-    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     for gpu in tf.config.list_physical_devices("GPU"):  # others may search on it too
         tf.config.experimental.set_memory_growth(gpu, True)
-    # What libraries print must not come between the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.suppress(BrokenPipeError):
-        _serve(iter(sys.stdin), lambda values: print(json.dumps(values), file=answers, flush=True))
+    answer_lines(_serve)
 
 
 if __name__ == "__main__":

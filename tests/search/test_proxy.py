@@ -1,10 +1,12 @@
 """The process that trains candidates: its measurements, and what becomes of it."""
 
 import json
+import os
+import signal
 
 import pytest
 
-from efficientnetv2_tf.search import evaluator as module
+from efficientnetv2_tf import child_process
 from efficientnetv2_tf.search.evaluator import CandidateError, Evaluator, reward
 from efficientnetv2_tf.search.hparams import SearchRecipe, make_space, proxy_config
 from efficientnetv2_tf.training.hparams import ConfigError
@@ -71,9 +73,9 @@ def test_one_process_trains_one_network_after_the_other():
         stopped = evaluator.evaluate(pattern, lambda *_: False)
         assert stopped.epochs == 1
         assert evaluator.evaluate(backbone).accuracy == first.accuracy
-        process = evaluator._process
+        pid = evaluator._process.pid
         with pytest.raises(CandidateError, match="ended with -9"):
-            evaluator.evaluate(backbone, lambda *_: process.kill() or process.wait() or True)
+            evaluator.evaluate(backbone, lambda *_: os.kill(pid, signal.SIGKILL) or True)
         assert evaluator.evaluate(backbone).accuracy == first.accuracy
         with pytest.raises(CandidateError, match="ValueError"):
             evaluator.evaluate(["r1_k3_s2_e1_i16_o16", "r1_k3_s2_e1_i24_o16"])  # 16 channels meet 24
@@ -95,7 +97,7 @@ def test_answers_of_libraries_are_no_answers(monkeypatch, tmp_path):
     script = tmp_path / "child"
     script.write_text("#!/bin/sh\nread recipe\necho '{\"num_classes\": 3}'\nread blocks\necho no memory >&2\nexit 7\n")
     script.chmod(0o755)
-    monkeypatch.setattr(module.sys, "executable", str(script))
+    monkeypatch.setattr(child_process.sys, "executable", str(script))
     evaluator = Evaluator(recipe())
     with pytest.raises(CandidateError, match=r"ended with 7\. no memory"):
         evaluator.evaluate(["r1_k3_s2_e1_i16_o16"])
