@@ -24,10 +24,9 @@ _PART = 4  # of benchmark.batch_size where it is not the batch that grows
 _PROCESS = "efficientnetv2_tf.benchmark.growth_times"
 _NOTE = (
     "The exponent is the slope of log(cost) over log(work): up to 1, cost grows no faster than its work. The worst "
-    "rise is the most that the cost of a unit of work rises from a smaller to a larger work. Image size, depth, replicas "
-    "and workers have batches of a quarter of benchmark.batch_size, each replica and worker one of its own; replicas are "
-    "logical devices under MirroredStrategy and workers processes under MultiWorkerMirroredStrategy, all on this "
-    "machine's cores, so that twice as many have twice the work and no more cores."
+    "rise is the most that the cost of a unit of work rises from a smaller to a larger work. Replicas are logical "
+    "devices under MirroredStrategy, workers are processes under MultiWorkerMirroredStrategy; each has a batch of its "
+    "own and all share this machine's cores, so that twice as many have twice the work and no more to do it with."
 )
 
 
@@ -107,8 +106,12 @@ def tables(result):
             for value, work, one in zip(values, works, found, strict=True):
                 share = one / work / (found[0] / works[0])
                 amount = f"{one:,.0f}" if cost == "graph nodes" else f"{one * 1e3:,.1f} ms"
-                points.append((f"{series['name']} {value:g}{series['unit']}", cost, f"{work:.4g}", amount, f"{share:.2f}"))
-    title = f"Growth of {result['model']}, at {result['image_size']} px and batch {result['batch_size']} unless they grow"
+                points.append(
+                    (f"{series['name']} {value:g}{series['unit']}", cost, f"{work:.4g}", amount, f"{share:.2f}")
+                )
+    title = (
+        f"Growth of {result['model']}, at {result['image_size']} px and batch {result['batch_size']} unless they grow"
+    )
     each = ("", "cost", "work", "", "for each unit of work, of the first")
     return [Table(title, headings, tuple(rows), _NOTE), Table("Growth, point by point", each, tuple(points))]
 
