@@ -15,18 +15,17 @@ from efficientnetv2_tf.benchmark.processes import ask
 from efficientnetv2_tf.benchmark.report import Table
 from efficientnetv2_tf.benchmark.steps import training_config
 
-IMAGE_SIZES = (32, 64, 96, 128, 192, 256)  # px
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
-DEPTHS = (0.5, 1.0, 1.5, 2.0)  # times the variant's depth_coefficient
-REPLICAS = (1, 2)  # logical devices that share this machine's cores
-WORKERS = (1, 2)  # processes on this machine
+IMAGE_SIZES = (32, 64, 128, 256)  # px
+BATCH_SIZES = (1, 4, 16, 64)
+DEPTHS = (0.5, 1.0, 2.0)  # times the variant's depth_coefficient
+REPLICAS = 2  # also the number of workers
 _PART = 4  # of benchmark.batch_size where it is not the batch that grows
 _PROCESS = "efficientnetv2_tf.benchmark.growth_times"
 _NOTE = (
     "The exponent is the slope of log(cost) over log(work): up to 1, cost grows no faster than its work. The worst "
-    "rise is the most that the cost of a unit of work rises from a smaller to a larger work. Replicas are logical "
-    "devices under MirroredStrategy, workers are processes under MultiWorkerMirroredStrategy; each has a batch of its "
-    "own and all share this machine's cores, so that twice as many have twice the work and no more to do it with."
+    "rise is the most that the cost of a unit of work rises from a smaller to a larger work. Two replicas are logical "
+    "devices under MirroredStrategy, two workers are processes under MultiWorkerMirroredStrategy; each has a batch of "
+    "its own and both share this machine's cores, so that two have twice the work and no more to do it with."
 )
 
 
@@ -56,12 +55,11 @@ def measure(recipe, console):
     grown = {"image_sizes": IMAGE_SIZES, "batch_sizes": BATCH_SIZES, "depths": DEPTHS}
     series = ask(_PROCESS, {**request, "kind": "steps", **grown})
     console.print("... with replicas and workers ...")
-    series.append(ask(_PROCESS, {**request, "kind": "replicas", "replicas": REPLICAS}))
-    points = [_workers(request, number) for number in WORKERS]
-    works, seconds = zip(*points, strict=True)
-    series.append(
-        {**series[-1], "name": "workers", "values": WORKERS, "works": works, "costs": {"training": list(seconds)}}
-    )
+    replicas = ask(_PROCESS, {**request, "kind": "replicas", "replicas": [1, REPLICAS]})
+    work, seconds = _workers(request, REPLICAS)
+    training = [replicas["costs"]["training"][0], seconds]
+    workers = {**replicas, "name": "workers", "works": [replicas["works"][0], work], "costs": {"training": training}}
+    series += [replicas, workers]
     return {"model": name, "image_size": chosen.image_size, "batch_size": batch_size, "series": series}
 
 

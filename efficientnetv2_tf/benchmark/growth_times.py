@@ -102,7 +102,8 @@ def measure_replicas(request):
 
     config, steps, works = Config.model_validate_json(request["config"]), {}, []
     for number in request["replicas"]:
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(number)])
+        devices = [f"CPU:{index}" for index in range(number)]
+        strategy = tf.distribute.MirroredStrategy(devices) if number > 1 else tf.distribute.get_strategy()
         classifier = make_classifier(config, strategy)
         batch = random_batch(number * request["batch_size"], request["image_size"], config.model.num_classes)
         batches = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensors(batch).repeat())

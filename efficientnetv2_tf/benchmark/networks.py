@@ -103,7 +103,7 @@ class Framework:
 
     def __init__(self, name, memory, precision):
         self.name = name
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115: closed at the end
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the process)
         defaults = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{memory:.2f}"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "efficientnetv2_tf.benchmark.network_steps"],
