@@ -11,6 +11,7 @@ import socket
 
 import numpy as np
 
+from efficientnetv2_tf.benchmark.axes import plain_numbers
 from efficientnetv2_tf.benchmark.processes import ask
 from efficientnetv2_tf.benchmark.report import Table
 from efficientnetv2_tf.benchmark.steps import training_config
@@ -137,10 +138,10 @@ def draw(figure, result):
             right.plot(works / works[0], share / share[0], _MARKERS[cost], **style)
     left.set(xscale="log", yscale="log", xlabel="billion multiply-adds of a step", ylabel="ms of a step")
     right.axhline(1, color="black", linewidth=1)
-    right.set(xscale="log", yscale="log", xlabel="work, of the first point's")
-    right.set_ylabel("cost of a unit of work, of the first point's")
+    right.set(xscale="log", yscale="log", xlabel="work, in those of the first point")
+    right.set_ylabel("cost of a unit of work, in those of the first point")
     left.set_title(f"{result['model']}: time of a step", fontsize=10)
-    right.set_title("above the line: faster than its work", fontsize=10)
-    right.legend(fontsize=7, title="with its exponent", title_fontsize=7)
+    right.set_title("above the line: grows faster than its work", fontsize=10)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8, title="and its exponent")
     for axis in (left, right):
-        axis.grid(alpha=0.3)
+        plain_numbers(axis)

@@ -5,6 +5,7 @@ the machine's memory bandwidth (Williams et al., Roofline, CACM 2009). Both limi
 the stages, in turns with them (`stage_times.py`).
 """
 
+from efficientnetv2_tf.benchmark.axes import plain_numbers
 from efficientnetv2_tf.benchmark.processes import ask
 from efficientnetv2_tf.benchmark.report import Table
 from efficientnetv2_tf.benchmark.steps import training_config
@@ -106,8 +107,6 @@ def draw(figure, result):
 
 
 def _draw_model(axis, model):
-    from matplotlib import ticker
-
     peak, bandwidth, stages = model["gflops"], model["gigabytes"], model["stages"]
     intensities = [stage["forward"]["intensity"] for stage in stages]
     low, high = min(*intensities, peak / bandwidth) / 2, max(*intensities, peak / bandwidth) * 2
@@ -125,11 +124,7 @@ def _draw_model(axis, model):
     label = f"training step: {whole['share']:.0%}"
     axis.axhline(whole["gflops"], color="tab:orange", linewidth=0.8, linestyle="--", label=label)
     axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(min(slowest, low * bandwidth) / 1.5, peak * 1.5))
-    for scale in (axis.xaxis, axis.yaxis):  # plain numbers, which are easier to read than powers
-        scale.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        scale.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        scale.set_minor_formatter(ticker.NullFormatter())
-    axis.grid(alpha=0.3)
+    plain_numbers(axis)
 
 
 def _sides(intensities):
