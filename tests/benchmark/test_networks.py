@@ -1,4 +1,4 @@
-"""The benchmark of the networks on an accelerator, as a real process on JAX' CPU, where TensorFlow cannot be imported."""
+"""The networks on an accelerator: a real process on JAX' CPU, where TensorFlow and PyTorch cannot be imported."""
 
 import importlib.util
 import json
@@ -37,7 +37,7 @@ def test_those_that_the_paper_compares_take_turns():
         [FUSED, "efficientnetv2-b3", "efficientnet-b4"],
         ["efficientnetv2-s"],
     ]
-    assert sorted(sum(groups(NETWORKS), [])) == sorted(NETWORKS)
+    assert sorted(name for group in groups(NETWORKS) for name in group) == sorted(NETWORKS)
 
 
 def test_every_network_is_known_and_its_work_is_the_variant_s():
@@ -128,5 +128,5 @@ def test_a_process_that_fails_says_why(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     with networks.Framework("jax", 0.5, "float32") as framework:
         assert framework.about["device"] == "cpu"
-        with pytest.raises(BenchmarkError, match="(?s)The process of jax ended with 1; it said:.*Unknown model 'none'"):
+        with pytest.raises(BenchmarkError, match=r"(?s)The process of jax ended with 1; it said:.*Unknown model 'none'"):
             framework.ask({"do": "prepare", "network": "none", "image_size": 32, "batch_size": 1})
