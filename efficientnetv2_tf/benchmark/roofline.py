@@ -21,7 +21,7 @@ _NOTE = (
 
 
 def measure(recipe, console):
-    """Measures each model of a `BenchmarkRecipe` in a process of its own.
+    """Measures each model of a `BenchmarkRecipe` in float32, in a process of its own.
 
     Args:
         recipe: its benchmark.models, image_size, batch_size, rounds, steps and seed count, and its `train` says which
@@ -37,8 +37,10 @@ def measure(recipe, console):
     models = []
     for name in chosen.models:
         console.print(f"Roofline of {name}, stage by stage ...")
+        config = training_config(recipe, name)
+        runtime = config.runtime.model_copy(update={"mixed_precision": "float32"})
         request = {
-            "config": training_config(recipe, name).model_dump_json(),
+            "config": config.model_copy(update={"runtime": runtime}).model_dump_json(),
             "image_size": chosen.image_size,
             "batch_size": chosen.batch_size,
             "rounds": chosen.rounds,

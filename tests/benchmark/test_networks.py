@@ -128,5 +128,5 @@ def test_a_process_that_fails_says_why(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     with networks.Framework("jax", 0.5, "float32") as framework:
         assert framework.about["device"] == "cpu"
-        with pytest.raises(BenchmarkError, match=r"(?s)The process of jax ended with 1; it said:.*Unknown model 'none'"):
+        with pytest.raises(BenchmarkError, match=r"(?s)process of jax ended with 1; it said:.*Unknown model 'none'"):
             framework.ask({"do": "prepare", "network": "none", "image_size": 32, "batch_size": 1})
