@@ -99,20 +99,22 @@ def draw(figure, result):
         figure: a matplotlib `SubFigure`.
         result: of `measure`.
     """
-    axes = figure.subplots(1, len(result["models"]), squeeze=False, sharey=True)[0]
-    for axis, model in zip(axes, result["models"], strict=True):
+    models = result["models"]
+    slowest = min(stage[kind]["gflops"] for model in models for stage in model["stages"] for kind in KINDS)
+    axes = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
+    for axis, model in zip(axes, models, strict=True):
         _draw_model(axis, model)
         axis.set_title(f"{model['name']}, {result['image_size']} px, batch {result['batch_size']}", fontsize=10)
         axis.set_xlabel("operations for each byte that has to move")
         axis.legend(loc="lower right", fontsize=8)
     axes[0].set_ylabel("GFLOP/s")
+    axes[0].set_ylim(slowest / 2, 1.5 * max(model["gflops"] for model in models))
 
 
 def _draw_model(axis, model):
     peak, bandwidth, stages = model["gflops"], model["gigabytes"], model["stages"]
     intensities = [stage["forward"]["intensity"] for stage in stages]
     low, high = min(*intensities, peak / bandwidth) / 2, max(*intensities, peak / bandwidth) * 2
-    slowest = min(stage[kind]["gflops"] for stage in stages for kind in KINDS)
     label = f"roof: {peak:.0f} GFLOP/s, {bandwidth:.0f} GB/s"
     axis.plot([low, peak / bandwidth, high], [low * bandwidth, peak, peak], color="black", label=label)
     for kind, marker, color in (("forward", "o", "tab:blue"), ("training", "s", "tab:orange")):
@@ -125,7 +127,7 @@ def _draw_model(axis, model):
     whole = model["whole"]["training"]
     label = f"training step: {whole['share']:.0%}"
     axis.axhline(whole["gflops"], color="tab:orange", linewidth=0.8, linestyle="--", label=label)
-    axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(min(slowest, low * bandwidth) / 1.5, peak * 1.5))
+    axis.set(xscale="log", yscale="log", xlim=(low, high))
     plain_numbers(axis)
 
 
