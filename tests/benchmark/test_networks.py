@@ -108,7 +108,7 @@ def test_a_real_run_on_jax_needs_neither_tensorflow_nor_pytorch(tmp_path):
     output = tmp_path / "found"
     done = run(
         *flags, f"--output={output}", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}", KERAS_BACKEND="jax",
-        JAX_PLATFORMS="cpu",
+        JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_backend_optimization_level=0",  # compiles sooner
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "testing: round 2 of 2" in done.stdout
