@@ -22,6 +22,8 @@ class StageCost:
         total_parameters: these and the batch normalisations' moving means and variances.
         multiply_adds: of convolutions and dense layers in a forward pass.
         activation_bytes: of the tensors that a forward pass writes, see `stage_costs`.
+        product_bytes: of what convolutions and dense layers read and write, each its input and its output once;
+            weights are not included. The rest can ride along with them, so no forward pass moves less layer by layer.
     """
 
     name: str
@@ -30,6 +32,7 @@ class StageCost:
     total_parameters: int
     multiply_adds: int
     activation_bytes: int
+    product_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,7 @@ class _Product:
     """A convolution of any kind or a dense layer; each of its weights is used once for an output pixel."""
 
     weights: int
+    inputs: int  # elements that it reads
     filters: int
     pixels: int
     biased: bool = False
@@ -58,6 +62,10 @@ class _Product:
     @property
     def elements(self):
         return self.filters * self.pixels * (1 + self.normalised + self.activated)
+
+    @property
+    def moved(self):
+        return self.inputs + self.filters * self.pixels
 
 
 def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_channels=3, normalization="batch"):
@@ -90,9 +98,9 @@ def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_c
     """
     _check(blocks, feature_size=feature_size, num_classes=num_classes, in_channels=in_channels)
     with_statistics = has_statistics(normalization)
-    size = _halved(_height_and_width(image_size))
-    stem = blocks[0][0].input_filters
-    product = _normalised(_STEM_KERNEL**2 * in_channels * stem, stem, _area(size))
+    image = _height_and_width(image_size)
+    size, stem = _halved(image), blocks[0][0].input_filters
+    product = _normalised(_STEM_KERNEL**2 * in_channels * stem, in_channels * _area(image), stem, _area(size))
     costs = [_stage_cost("stem", size, [product])]
     for number, stage in enumerate(blocks, start=1):
         products, elements = [], 0
@@ -101,9 +109,10 @@ def stage_costs(blocks, image_size, *, feature_size=1280, num_classes=1000, in_c
             products += _block_products(block, _area(before), _area(size))
             elements += _block_other_elements(block, _area(before), _area(size))
         costs.append(_stage_cost(f"stage {number}", size, products, elements))
-    products = [_normalised(blocks[-1][-1].output_filters * feature_size, feature_size, _area(size))]
+    inputs = blocks[-1][-1].output_filters
+    products = [_normalised(inputs * feature_size, inputs * _area(size), feature_size, _area(size))]
     if num_classes:
-        products.append(_Product(feature_size * num_classes, num_classes, 1, biased=True))
+        products.append(_Product(feature_size * num_classes, feature_size, num_classes, 1, biased=True))
     costs.append(_stage_cost("head", (1, 1), products, feature_size))
     if not with_statistics:
         costs = [dataclasses.replace(cost, total_parameters=cost.parameters) for cost in costs]
@@ -120,8 +129,8 @@ def _check(blocks, **counts):
             raise ValueError(f"`{key}` should be at least {least}. Received: {key}={value!r}")
 
 
-def _normalised(weights, filters, pixels, activated=True):
-    return _Product(weights, filters, pixels, normalised=True, activated=activated)
+def _normalised(weights, inputs, filters, pixels, activated=True):
+    return _Product(weights, inputs, filters, pixels, normalised=True, activated=activated)
 
 
 def _stage_cost(name, output_size, products, other_elements=0):
@@ -133,6 +142,7 @@ def _stage_cost(name, output_size, products, other_elements=0):
         total_parameters=parameters + sum(product.statistics for product in products),
         multiply_adds=sum(product.multiply_adds for product in products),
         activation_bytes=_FLOAT32_BYTES * (sum(product.elements for product in products) + other_elements),
+        product_bytes=_FLOAT32_BYTES * sum(product.moved for product in products),
     )
 
 
@@ -142,12 +152,13 @@ def _block_products(block, pixels_in, pixels_out):
     inputs, outputs = block.input_filters, block.output_filters
     excite = _excite_products(inner, block.squeezed_filters)
     if block.fused and block.expand_ratio == 1:
-        return [*excite, _normalised(kernel * inputs * outputs, outputs, pixels_out)]
-    project = _normalised(inner * outputs, outputs, pixels_out, activated=False)
+        return [*excite, _normalised(kernel * inputs * outputs, inputs * pixels_in, outputs, pixels_out)]
+    project = _normalised(inner * outputs, inner * pixels_out, outputs, pixels_out, activated=False)
     if block.fused:
-        return [_normalised(kernel * inputs * inner, inner, pixels_out), *excite, project]
-    depthwise = _normalised(kernel * inner, inner, pixels_out)
-    expansion = [_normalised(inputs * inner, inner, pixels_in)] if block.expand_ratio != 1 else []
+        return [_normalised(kernel * inputs * inner, inputs * pixels_in, inner, pixels_out), *excite, project]
+    depthwise = _normalised(kernel * inner, inner * pixels_in, inner, pixels_out)
+    expands = block.expand_ratio != 1
+    expansion = [_normalised(inputs * inner, inputs * pixels_in, inner, pixels_in)] if expands else []
     return [*expansion, depthwise, *excite, project]
 
 
@@ -155,8 +166,8 @@ def _excite_products(filters, squeezed):
     if not squeezed:
         return []
     return [
-        _Product(filters * squeezed, squeezed, 1, biased=True, activated=True),
-        _Product(filters * squeezed, filters, 1, biased=True, activated=True),
+        _Product(filters * squeezed, filters, squeezed, 1, biased=True, activated=True),
+        _Product(filters * squeezed, squeezed, filters, 1, biased=True, activated=True),
     ]
 
 

@@ -39,7 +39,7 @@ def elementwise_operations(variant):
 
 
 class GraphCount:
-    """Multiply-adds and written bytes of a model, by layer, from the graph that TensorFlow makes of it.
+    """Multiply-adds, written and moved bytes of a model, by layer, from the graph that TensorFlow makes of it.
 
     The model's activation must be "relu", which is one operation in the graph, as "silu" is not always.
     """
@@ -52,11 +52,13 @@ class GraphCount:
 
         spec = tf.TensorSpec([1, height, width, model.input_shape[-1]])
         graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec).graph
-        self.multiply_adds, self.bytes = collections.Counter(), collections.Counter()
+        self.multiply_adds, self.bytes, self.moved = (collections.Counter() for _ in range(3))
         for operation in graph.get_operations():
             output = operation.outputs[0].shape if operation.outputs else None
             if operation.type in self.PRODUCTS:
                 self.multiply_adds[self._layer(operation)] += self._products(operation, output)
+                elements = operation.inputs[0].shape.num_elements() + output.num_elements()
+                self.moved[self._layer(operation)] += 4 * elements
             if self._is_written(operation):
                 self.bytes[self._layer(operation)] += 4 * output.num_elements()
 
@@ -102,6 +104,7 @@ def assert_as_in_the_graph(model, blocks, sizes, **options):
         costs = stage_costs(blocks, size, **options)
         assert [cost.multiply_adds for cost in costs] == counted.by_stage(counted.multiply_adds, blocks)
         assert [cost.activation_bytes for cost in costs] == counted.by_stage(counted.bytes, blocks)
+        assert [cost.product_bytes for cost in costs] == counted.by_stage(counted.moved, blocks)
 
 
 class TestStageCosts:

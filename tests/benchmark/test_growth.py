@@ -1,0 +1,95 @@
+"""Growth: exponents of made-up costs, and real processes on a network of one block."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+
+from efficientnetv2_tf.benchmark import growth
+from efficientnetv2_tf.benchmark.config import BenchmarkRecipe
+from efficientnetv2_tf.training.recipes import load_config
+
+TINY = (
+    "benchmark.models=[testing],benchmark.image_size=32,benchmark.batch_size=8,benchmark.rounds=1,benchmark.steps=1,"
+    "model.blocks=[r1_k3_s2_e1_i16_o16_c1],model.num_classes=10,train.optimizer=adamw"
+)
+
+
+def made_up():
+    works = [1e9, 2e9, 4e9]
+    steps = {"name": "image size", "unit": " px", "work": "multiply-adds", "values": [32, 48, 64], "works": works}
+    first = {"name": "depth", "unit": "", "work": "blocks", "values": [1, 2], "works": [10, 20]}
+    costs = {"training": [0.1, 0.18, 0.4], "inference": [0.03, 0.06, 0.12]}
+    grown = {"first step": [4.0, 6.0], "graph nodes": [1000, 3000]}
+    return {
+        "model": "efficientnetv2-b0",
+        "image_size": 128,
+        "batch_size": 8,
+        "series": [{**steps, "costs": costs}, {**first, "costs": grown}],
+    }
+
+
+@pytest.mark.parametrize("slope", [0.5, 1.0, 1.7])
+def test_the_exponent_is_the_slope_of_the_logarithms(slope):
+    works = np.array([1e6, 3e6, 8e7])
+    assert growth.exponent(works, 0.02 * works**slope) == pytest.approx(slope)
+
+
+def test_the_worst_rise_looks_at_all_pairs():
+    assert growth.worst_rise([1, 2, 4], [1, 2, 4]) == 1
+    assert growth.worst_rise([1, 2, 4], [8, 2, 8]) == 2  # from 2 to 4, though the first was dearer
+    assert growth.worst_rise([4, 2, 1], [8, 2, 8]) == 2  # in whatever order
+    assert growth.worst_rise([1, 2, 4], [1, 3, 9]) == 2.25  # not only between neighbours
+    assert growth.worst_rise([1, 2], [1, 1]) == 0.5
+
+
+def test_tables_of_growth_and_of_points():
+    summary, points = growth.tables(made_up())
+    assert summary.rows[0][:5] == ("image size 32 to 64 px", "multiply-adds", "training", "x 4", "x 4")
+    assert summary.rows[0][5:] == ("1.00", "1.11")
+    assert summary.rows[3] == ("depth 1 to 2", "blocks", "graph nodes", "x 2", "x 3", "1.58", "1.50")
+    assert points.rows[1] == ("image size 48 px", "training", "2e+09", "180.0 ms", "0.90")
+    assert points.rows[-1] == ("depth 2", "graph nodes", "20", "3,000", "1.50")
+
+
+def test_the_picture_has_a_line_for_each_cost():
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    growth.draw(figure.subfigures(), made_up())
+    (inner,) = figure.subfigs
+    left, right = inner.axes
+    assert len(left.lines) == 2  # a first step's time is of other work
+    np.testing.assert_allclose(left.lines[0].get_xydata(), [[1, 100], [2, 180], [4, 400]])
+    np.testing.assert_allclose(right.lines[0].get_xydata(), [[1, 1], [2, 0.9], [4, 1]])
+    assert [text.get_text() for text in inner.legends[0].get_texts()] == [
+        "image size, training: 1.00", "image size, inference: 1.00", "depth, first step: 0.58",
+        "depth, graph nodes: 1.58",
+    ]  # fmt: skip
+    figure.draw_without_rendering()
+
+
+@pytest.mark.slow
+def test_real_steps_replicas_and_workers(monkeypatch):
+    monkeypatch.setattr(growth, "IMAGE_SIZES", (32, 64))
+    monkeypatch.setattr(growth, "BATCH_SIZES", (1, 3))
+    monkeypatch.setattr(growth, "DEPTHS", (1.0, 2.0))
+    result = growth.measure(load_config(None, TINY, schema=BenchmarkRecipe), rich.console.Console(file=io.StringIO()))
+    assert (result["model"], result["batch_size"]) == ("testing", 2)
+    series = {(one["name"], one["work"]): one for one in json.loads(json.dumps(result))["series"]}
+    assert [*series] == [
+        ("image size", "multiply-adds"), ("batch size", "multiply-adds"), ("depth", "multiply-adds"),
+        ("depth", "blocks"), ("replicas", "multiply-adds"), ("workers", "multiply-adds"),
+    ]  # fmt: skip
+    # Stem, one fused block at half its size, the last convolution; the classifier's product has no pixels.
+    pixels, classifier = 256 * 27 * 16 + 64 * (9 * 16 * 16 + 16 * 32), 32 * 10
+    assert series["image size", "multiply-adds"]["works"] == [2 * (times * pixels + classifier) for times in (1, 4)]
+    assert series["batch size", "multiply-adds"]["works"] == [times * (pixels + classifier) for times in (1, 3)]
+    for name in ("replicas", "workers"):
+        assert series[name, "multiply-adds"]["works"] == [times * 2 * (pixels + classifier) for times in (1, 2)]
+    blocks = series["depth", "blocks"]
+    assert blocks["works"] == [1, 2] and blocks["costs"]["graph nodes"][0] < blocks["costs"]["graph nodes"][1]
+    for one in series.values():
+        assert all(cost > 0 for costs in one["costs"].values() for cost in costs)
