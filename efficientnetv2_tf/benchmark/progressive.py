@@ -59,9 +59,7 @@ def measure(recipe, console):
         ConfigError: a recipe is not there or cannot be used, or a process has failed.
     """
     settings = recipe.benchmark
-    configs = {
-        name: resolve(load_config(name, data_dir=recipe.data.data_dir)) for name in settings.progressive_recipes
-    }
+    configs = {name: resolve(load_config(name, data_dir=recipe.data.data_dir)) for name in settings.progressive_recipes}
     left_out = {name: why for name, config in configs.items() if (why := _missing(config))}
     for name, why in left_out.items():
         console.print(f"{name} is left out: {why}", markup=False)

@@ -157,7 +157,9 @@ def check_source(name, data_dir=None):
     if name in EMBEDDED_SETS:
         module, command = EMBEDDED_SETS[name]
         if importlib.util.find_spec(module) is None:
-            raise DataError(f"The pictures of {name!r} come with the package {module}, which is not installed. {command}")
+            raise DataError(
+                f"The pictures of {name!r} come with the package {module}, which is not installed. {command}"
+            )
     if name in RECORD_SETS and not data_dir:
         files, hint = RECORD_SETS[name]
         raise DataError(

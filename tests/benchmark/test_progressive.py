@@ -72,7 +72,7 @@ def test_arms_without_dropout_in_the_recipe():
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Real trainings in their process, and what was printed. With one image size, two arms are the same as the others."""
+    """Real trainings in their process, and what was printed. With one image size there are two pairs of equal arms."""
     folder = tmp_path_factory.mktemp("progressive")
     (folder / "tiny.yaml").write_text(
         "extends: testing\n"
