@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pathlib
+import statistics
 import sys
 import tempfile
 import time
@@ -71,8 +72,8 @@ class _Trainings:
 
         Returns:
             A dictionary: arm, seed, `initial` (a fingerprint of the weights that it began with), and `epochs`, a list
-            of {"seconds": of this epoch without its evaluation, "cpu_seconds": of all cores, "accuracy" and "loss": of
-            the averaged weights on the test set}.
+            of {"seconds": of the epoch's steps, "wall_seconds" and "cpu_seconds" (of all cores): of the epoch without
+            its evaluation, "accuracy" and "loss": of the averaged weights on the test set}.
         """
         self._initial[seed].restore()
         initial = _fingerprint(self._classifier)
@@ -88,8 +89,8 @@ class _Trainings:
         )
         evaluated = history.history["val_accuracy"], history.history["val_loss"]
         epochs = [
-            {"seconds": seconds, "cpu_seconds": cpu_seconds, "accuracy": accuracy, "loss": loss}
-            for (seconds, cpu_seconds), accuracy, loss in zip(clock.epochs, *evaluated, strict=True)
+            {**times, "accuracy": accuracy, "loss": loss}
+            for times, accuracy, loss in zip(clock.epochs, *evaluated, strict=True)
         ]
         return {"arm": arm, "seed": seed, "initial": initial, "epochs": epochs}
 
@@ -102,17 +103,30 @@ class _Trainings:
 
 
 class _Clock(keras.callbacks.Callback):
-    """Times epochs; as the first of the callbacks it leaves their evaluation out."""
+    """Times epochs and their steps; as the first of the callbacks it leaves evaluations out."""
 
     def on_train_begin(self, logs=None):
         self.epochs = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._began = time.perf_counter(), time.process_time()
+        self._steps = []
+        self._began, self._cpu_began = time.perf_counter(), time.process_time()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._step_began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps.append(time.perf_counter() - self._step_began)
 
     def on_epoch_end(self, epoch, logs=None):
-        seconds, cpu_seconds = self._began
-        self.epochs.append((time.perf_counter() - seconds, time.process_time() - cpu_seconds))
+        # The first step waits until the epoch's input pipeline has started, which takes as long at every image size.
+        self.epochs.append(
+            {
+                "seconds": statistics.mean(self._steps[1:] or self._steps) * len(self._steps),
+                "wall_seconds": time.perf_counter() - self._began,
+                "cpu_seconds": time.process_time() - self._cpu_began,
+            }
+        )
 
 
 def _fingerprint(classifier):
