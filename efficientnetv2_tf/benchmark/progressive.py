@@ -27,8 +27,8 @@ _NOTE = (
     "Time of the training steps, without evaluations, after a warm-up at each image size; the first step of an epoch "
     "counts as the others' mean, because it waits for a new input pipeline. The target is the mean test accuracy "
     "(averaged weights) that fixed-size training ends with. A training reaches it with the first epoch that ends at or "
-    "above it; its time is relative to all steps of the fixed-size training of the same seed. Mean ± standard deviation "
-    "over seeds, of the trainings that reach it."
+    "above it; its time is relative to all steps of fixed-size training with the same seed. Mean ± standard deviation "
+    "of the seeds, where they reach it."
 )
 
 

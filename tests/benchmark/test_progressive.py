@@ -77,12 +77,12 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("progressive")
     (folder / "tiny.yaml").write_text(
         "extends: testing\n"
-        "data: {train_split: 'train[:96]', eval_split: 'test[:60]', batch_size: 32}\n"
-        "progressive: {image_size: [32, 32], randaugment: [0, 20], dropout: [0, 0.5]}\n"
+        "data: {train_split: 'train[:96]', eval_split: 'test[:60]', batch_size: 32, augment: none}\n"
+        "progressive: {image_size: [32, 32], mixup: [0, 1], dropout: [0, 0.5]}\n"
     )
     recipe = load_config(
         None,
-        [f"benchmark.progressive_recipes=[{folder / 'tiny.yaml'}]", "benchmark.progressive_seeds=2,benchmark.seed=3"],
+        [f"benchmark.progressive_recipes=[{folder / 'tiny.yaml'}]", "benchmark.progressive_seeds=1,benchmark.seed=3"],
         data_dir=folder,
         schema=BenchmarkRecipe,
     )
@@ -94,12 +94,10 @@ def measured(tmp_path_factory):
 def test_trainings_take_turns_from_the_same_beginnings(measured):
     (found,) = measured[0]["recipes"]
     trainings = found["trainings"]
-    assert [(t["seed"], t["arm"]) for t in trainings] == [(seed, arm) for seed in (3, 4) for arm in ARMS]
-    for seed in (3, 4):
-        assert len({t["initial"] for t in trainings if t["seed"] == seed}) == 1
-    assert len({t["initial"] for t in trainings}) == 2
+    assert [(t["seed"], t["arm"]) for t in trainings] == [(3, arm) for arm in ARMS]
+    assert len({t["initial"] for t in trainings}) == 1
     epochs = [epoch for t in trainings for epoch in t["epochs"]]
-    assert len(epochs) == 8 * 2 and found["epochs"] == 2
+    assert len(epochs) == 4 * 2 and found["epochs"] == 2
     assert all(epoch["seconds"] > 0 and epoch["cpu_seconds"] > 0 and 0 <= epoch["accuracy"] <= 1 for epoch in epochs)
     assert all(0 < epoch["seconds"] < 2 * epoch["wall_seconds"] for epoch in epochs)
 
@@ -107,21 +105,18 @@ def test_trainings_take_turns_from_the_same_beginnings(measured):
 @pytest.mark.slow
 def test_nothing_is_left_of_the_training_before(measured):
     """Optimizer, averages, random numbers, order: else the second of two equal arms would not repeat the first."""
-    losses = {}
-    for t in measured[0]["recipes"][0]["trainings"]:
-        losses[t["arm"], t["seed"]] = [epoch["loss"] for epoch in t["epochs"]]
-    for seed in (3, 4):
-        assert losses["size only", seed] == pytest.approx(losses["fixed", seed], rel=1e-5)
-        assert losses["both", seed] == pytest.approx(losses["regularisation only", seed], rel=1e-5)
-        assert losses["both", seed] != pytest.approx(losses["fixed", seed], rel=1e-5)
-    assert losses["both", 3] != pytest.approx(losses["both", 4], rel=1e-3)
+    trainings = measured[0]["recipes"][0]["trainings"]
+    losses = {t["arm"]: [epoch["loss"] for epoch in t["epochs"]] for t in trainings}
+    assert losses["size only"] == pytest.approx(losses["fixed"], rel=1e-5)
+    assert losses["both"] == pytest.approx(losses["regularisation only"], rel=1e-5)
+    assert losses["both"] != pytest.approx(losses["fixed"], rel=1e-5)
 
 
 @pytest.mark.slow
 def test_a_line_for_each_training(measured):
     lines = measured[1].splitlines()
     assert sum("seed 3, both: " in line for line in lines) == 1
-    assert sum("% after" in line for line in lines) == 8
+    assert sum("% after" in line for line in lines) == 4
 
 
 def test_what_is_not_installed_is_left_out_and_named(monkeypatch):
