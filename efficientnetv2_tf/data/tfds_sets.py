@@ -1,4 +1,4 @@
-"""TensorFlow Datasets as sources, the embedded digits among them."""
+"""TensorFlow Datasets as sources, the digits that come in packages among them."""
 
 import contextlib
 import difflib
@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.download import downloader
 
-from efficientnetv2_tf.data.sources import TFDS_SETS, DataError, Source, Split
+from efficientnetv2_tf.data.sources import EMBEDDED_SETS, TFDS_SETS, DataError, Source, Split
 
 _DOWNLOAD_RETRIES = 4  # with doubling pauses, 6 s in all
 
@@ -17,7 +17,7 @@ def open_tfds(name, *, data_dir=None, train_split=None, eval_split=None):
     """Opens a data set of TensorFlow Datasets, and makes or downloads it where it is not there.
 
     Args:
-        name: "digits", a key of `TFDS_SETS`, or "tfds:NAME" or "tfds:NAME/CONFIG".
+        name: a key of `EMBEDDED_SETS` or of `TFDS_SETS`, or "tfds:NAME" or "tfds:NAME/CONFIG".
         data_dir: TensorFlow Datasets' folder; None is its own.
         train_split: TFDS split string; None is the data set's own.
         eval_split: likewise.
@@ -29,11 +29,12 @@ def open_tfds(name, *, data_dir=None, train_split=None, eval_split=None):
     Raises:
         DataError: there is no such data set or split, or it is neither there nor to be had.
     """
-    if name == "digits":
-        from efficientnetv2_tf.data.digits import Digits
+    if name in EMBEDDED_SETS:
+        from efficientnetv2_tf.data import digits
 
-        splits, builder = ("train", "test"), Digits(data_dir=data_dir)
-        with _silence():  # nothing is downloaded, and it takes a second
+        builders = {"digits": digits.Digits, "mnist5k": digits.Mnist5k}
+        splits, builder = ("train", "test"), builders[name](data_dir=data_dir)
+        with _silence():  # nothing is downloaded, and it takes seconds
             _prepare(builder)
     else:
         tfds_name, *splits = TFDS_SETS.get(name, (name.removeprefix("tfds:"), "train", "test"))

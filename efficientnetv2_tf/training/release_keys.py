@@ -50,6 +50,7 @@ _RECIPES = {  # data set (ours, or the release's --dataset_cfg in lower case) ->
     "tfflowersft": "tf_flowers",
     "carsft": "cars196",
     "digits": "digits",
+    "mnist5k": "mnist5k",
     "imagenet21k": "imagenet21k",
     "cifar10": "cifar10",
     "cifar100": "cifar100",

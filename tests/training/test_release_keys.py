@@ -286,6 +286,7 @@ def test_a_saved_config_of_the_release_loads(tmp_path):
         ("TFFlowersFt", "tf_flowers"),
         ("CarsFt", "cars196"),
         ("digits", "digits"),
+        ("mnist5k", "mnist5k"),
         ("tf_flowers", "tf_flowers"),
         ("tfds:mnist", "own_images"),
         ("folder:/photos", "own_images"),
