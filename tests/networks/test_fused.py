@@ -1,0 +1,95 @@
+"""TensorFlow's fused operations against Keras' own, in values, gradients and statistics."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientnetv2_tf.networks import fused
+from efficientnetv2_tf.networks.layers import BatchNormalization, activation_of
+from efficientnetv2_tf.networks.precision import dtype_policy
+
+SILU = activation_of("silu", "batch")
+
+
+@pytest.fixture(params=[(4, 5, 6, 8), (2, 1, 1, 8)], ids=["some pixels", "one pixel"])
+def arrays(request):
+    rng = np.random.default_rng(0)
+    images, downstream = rng.normal(1, 2, [2, *request.param]).astype(np.float32)
+    return images, downstream
+
+
+def make(cls):
+    rng = np.random.default_rng(1)
+    layer = cls(momentum=0.9, epsilon=1e-3)
+    layer.build([None, None, None, 8])
+    layer.set_weights([rng.uniform(0.5, 2, 8) for _ in layer.weights])
+    return layer
+
+
+def results(layer, call, images, downstream):
+    """Outputs, gradients to images, gamma and beta, and the moving statistics."""
+    images = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = call(images)
+    gradients = tape.gradient(outputs, [images, layer.gamma.value, layer.beta.value], tf.constant(downstream))
+    return [outputs, *gradients, layer.moving_mean.value, layer.moving_variance.value]
+
+
+@pytest.mark.parametrize("activated", [False, True])
+def test_values_gradients_and_statistics_are_keras_own(arrays, activated):
+    mine, other = make(BatchNormalization), make(keras.layers.BatchNormalization)
+
+    def reference(x):
+        x = other(x, training=True)
+        return keras.activations.silu(x) if activated else x
+
+    def ours(x):
+        return mine.activate(x, SILU, True) if activated else mine(x, training=True)
+
+    for got, expected in zip(results(mine, ours, *arrays), results(other, reference, *arrays), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_other_activations_and_inference(arrays, activation):
+    images, _ = arrays
+    mine, other = make(BatchNormalization), make(keras.layers.BatchNormalization)
+    function = keras.activations.get(activation)
+    for training in (False, True) if activation == "relu" else (False,):
+        got = mine.activate(images, activation_of(activation, "batch"), training)
+        np.testing.assert_allclose(got, function(other(images, training=training)), rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_statistics_stay():
+    layer = make(BatchNormalization)
+    layer.trainable = False
+    before = layer.get_weights()
+    layer.activate(np.ones([2, 3, 3, 8], np.float32), SILU, True)
+    for mine, other in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_half_precision_keeps_its_type_and_float32_statistics():
+    with dtype_policy("mixed_bfloat16"):
+        layer = make(BatchNormalization)
+        images = tf.cast(np.random.default_rng(0).normal(size=[4, 5, 5, 8]), tf.bfloat16)
+        outputs = layer.activate(images, SILU, True)
+    assert outputs.dtype == tf.bfloat16
+    assert layer.moving_variance.dtype == "float32"
+    assert np.isfinite(tf.cast(outputs, tf.float32)).all()
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2e-2), ("float16", 3e-3)])
+def test_silu(dtype, tolerance):
+    x = tf.constant([-1e4, -100.0, -5.0, -1.0, 0.0, 1e-3, 1.0, 5.0, 30.0, 100.0], dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = fused.silu(x)
+    assert y.dtype == dtype
+    wide = tf.cast(x, tf.float64).numpy()
+    sigmoid = np.exp(-np.logaddexp(0, -wide))
+    np.testing.assert_allclose(tf.cast(y, tf.float64), wide * sigmoid, rtol=tolerance, atol=1e-30)
+    slope = tf.cast(tape.gradient(y, x), tf.float64)
+    np.testing.assert_allclose(slope, sigmoid * (1 + wide * (1 - sigmoid)), rtol=tolerance, atol=tolerance)
