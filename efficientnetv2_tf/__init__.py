@@ -52,7 +52,7 @@ def __dir__():
 _SAVED = ("EfficientNet", "MBConv", "FusedMBConv", "SqueezeExcite", "StochasticDepth", "ScheduledDropout")
 _SAVED_IN = {
     **{name: _HOME[name] for name in _SAVED},
-    **dict.fromkeys(("BatchNormalization", "PointwiseConv2D"), "efficientnetv2_tf.networks.layers"),
+    **dict.fromkeys(("Activation", "BatchNormalization", "PointwiseConv2D"), "efficientnetv2_tf.networks.layers"),
 }
 
 

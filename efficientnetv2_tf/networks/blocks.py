@@ -12,6 +12,7 @@ from efficientnetv2_tf.networks.layers import (
     BatchNormalization,
     SqueezeExcite,
     StochasticDepth,
+    activate,
     activation_of,
     check_rate,
     conv,
@@ -41,7 +42,7 @@ class Block(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.normalization = check_normalization(normalization)
         self._folded = normalization == FOLDED
-        self._activate = activation_of(self.activation, normalization)
+        self._activation = activation_of(self.activation, normalization)
         self.excite = None
         if spec.squeezed_filters:
             self.excite = SqueezeExcite(spec.squeezed_filters, activation, name="se")
@@ -82,8 +83,8 @@ class Block(keras.layers.Layer):
     def _normalize(self, norm, x, training):
         """Normalises and activates."""
         if isinstance(norm, BatchNormalization):
-            return norm.activate(x, self._activate, training)
-        return self._activate(norm(x))
+            return norm.activate(x, self._activation, training)
+        return activate(norm(x), self._activation, training)
 
     def _add_skip(self, inputs, x):
         if not self.spec.has_skip:

@@ -60,15 +60,36 @@ def activation_of(activation, normalization):
         normalization: as in `make_normalization`.
     """
     activation = keras.activations.get(activation)
-    if activation is not keras.activations.silu or not fused.on_tensorflow():
-        return activation
     # TensorFlow joins a convolution, its bias and the plain product into one operation, in networks that are not
     # trained.
-    return _product_silu if normalization == FOLDED else fused.silu
+    return _product_silu if normalization == FOLDED and activation is keras.activations.silu else activation
 
 
 def _product_silu(x):
     return x * ops.sigmoid(x)
+
+
+def activate(x, activation, training):
+    """An activation; in training by TensorFlow's fewest operations, which exporters would not know.
+
+    Args:
+        x: of any shape.
+        activation: of `activation_of`.
+        training: whether it is for a training step.
+    """
+    return fused.silu(x) if training and _is_fused(activation) else activation(x)
+
+
+def _is_fused(activation):
+    return activation is keras.activations.silu and fused.on_tensorflow()
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class Activation(keras.layers.Activation):
+    """`activate` as a layer."""
+
+    def call(self, inputs, training=None):
+        return activate(inputs, self.activation, training)
 
 
 def depthwise_conv(kernel_size, stride=1, *, use_bias=False, name=None):
@@ -107,9 +128,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             activation: of `activation_of`.
             training: whether the layer is called in training.
         """
-        if training and self._is_fused and activation is fused.silu:
+        if training and self._is_fused and _is_fused(activation):
             return self._train(inputs, activated=True)
-        return activation(self(inputs, training=training))
+        return activate(self(inputs, training=training), activation, training)
 
     @property
     def _is_fused(self):
@@ -240,7 +261,6 @@ class SqueezeExcite(keras.layers.Layer):
         super().__init__(**kwargs)
         self.squeezed_filters = squeezed_filters
         self.activation = keras.activations.get(activation)
-        self._activate = activation_of(activation, None)
         self.reduce = conv(squeezed_filters, use_bias=True, name="reduce")
 
     def build(self, input_shape):
@@ -249,9 +269,9 @@ class SqueezeExcite(keras.layers.Layer):
         self.reduce.build((None, 1, 1, channels))
         self.expand.build((None, 1, 1, self.squeezed_filters))
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         gate = ops.mean(inputs, axis=(1, 2), keepdims=True)  # [batch, 1, 1, channels]
-        gate = ops.sigmoid(self.expand(self._activate(self.reduce(gate))))
+        gate = ops.sigmoid(self.expand(activate(self.reduce(gate), self.activation, training)))
         return inputs * gate
 
     def compute_output_shape(self, input_shape):

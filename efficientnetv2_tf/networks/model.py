@@ -241,7 +241,7 @@ def _check_names(pooling, features_only, normalization, preprocessing):
 def _stem(x, filters, activation, normalization):
     x = layers.conv(filters, 3, stride=2, use_bias=normalization == FOLDED, name="stem_conv")(x)
     x = make_normalization(normalization, "stem_norm")(x)
-    return keras.layers.Activation(layers.activation_of(activation, normalization), name="stem_activation")(x)
+    return layers.Activation(layers.activation_of(activation, normalization), name="stem_activation")(x)
 
 
 def _body(x, stages, drop_connect_rate, activation, normalization):
@@ -257,7 +257,7 @@ def _body(x, stages, drop_connect_rate, activation, normalization):
 def _head(x, filters, activation, normalization):
     x = layers.conv(filters, use_bias=normalization == FOLDED, name="head_conv")(x)
     x = make_normalization(normalization, "head_norm")(x)
-    return keras.layers.Activation(layers.activation_of(activation, normalization), name="head_activation")(x)
+    return layers.Activation(layers.activation_of(activation, normalization), name="head_activation")(x)
 
 
 def _classifier(x, num_classes, dropout_rate, initializer):
