@@ -12,8 +12,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 ELSEWHERE = (
-    "eval", "import", "models", "preview", "verify_data", "benchmark_input", "benchmark_memory", "benchmark_fused",
-    "export", "predict", "search", "serve",
+    "eval", "import", "models", "preview", "verify_data", "benchmark", "benchmark_input", "benchmark_memory",
+    "benchmark_fused", "export", "predict", "search", "serve",
 )  # fmt: skip
 COMMANDS = re.findall(r"python tools/main\.py [^&\n`]*", README)
 
