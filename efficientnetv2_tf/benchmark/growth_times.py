@@ -63,6 +63,8 @@ class _FirstStep:
     def __init__(self, config, depth, request):
         import tensorflow as tf
 
+        from efficientnetv2_tf.training.as_traced import as_traced
+
         model = config.model
         own = model.depth_coefficient or get_variant(model.name).depth_coefficient
         config = config.model_copy(update={"model": model.model_copy(update={"depth_coefficient": own * depth})})
@@ -73,12 +75,13 @@ class _FirstStep:
         self._network = network = classifier.network
         images, labels = tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([None, self._classes])
         # As `fit` runs it, without a pipeline.
-        self._train = tf.function(classifier.train_step, input_signature=[(images, labels)])
+        traced = tf.function(classifier.train_step, input_signature=[(images, labels)])
+        self._train = as_traced(traced)
         self._infer = tf.function(lambda x: network(x, training=False), input_signature=[images])
         float(self._train(batch)["loss"])
         self.seconds = time.perf_counter() - began
         self.blocks = sum(map(len, network.blocks))
-        graph = self._train.get_concrete_function().graph.as_graph_def()
+        graph = traced.get_concrete_function().graph.as_graph_def()
         self.nodes = len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
 
     def work(self, image_size, batch_size):

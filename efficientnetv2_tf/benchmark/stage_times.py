@@ -110,12 +110,15 @@ def _stage_functions(stage, with_inputs):
     """Forward pass in inference; and in training with gradients of weights and, if asked for, inputs."""
     import tensorflow as tf
 
+    from efficientnetv2_tf.training.as_traced import as_traced
+
     variables = [v.value for v in stage.trainable_variables]
 
     @tf.function
     def forward(x):
         return stage(x, training=False)
 
+    @as_traced
     @tf.function
     def training(x, upstream):
         with tf.GradientTape() as tape:
@@ -129,10 +132,12 @@ def _stage_functions(stage, with_inputs):
 def _whole_steps(classifier, batch):
     import tensorflow as tf
 
+    from efficientnetv2_tf.training.as_traced import as_traced
+
     network, (images, labels) = classifier.network, map(tf.constant, batch)
     forward = tf.function(lambda x: network(x, training=False))
     # As `fit` runs it, without a pipeline.
-    step = tf.function(classifier.train_step)
+    step = as_traced(tf.function(classifier.train_step))
     whole = {"forward": _ending(forward, images), "training": _ending(step, (images, labels))}
     return {("whole", kind): run for kind, run in whole.items()}
 

@@ -12,7 +12,7 @@ GROUPS = 8  # all channels of a network are multiples of 8, see `round_filters`
 
 
 def check_normalization(normalization):
-    """Raises a ValueError for a name that is none of `NORMALIZATIONS`; gives it back otherwise."""
+    """Raises a ValueError for a name that is neither one of `NORMALIZATIONS` nor `FOLDED`; gives it back otherwise."""
     if normalization not in (*NORMALIZATIONS, FOLDED):
         raise ValueError(
             f"`normalization` should be one of {NORMALIZATIONS}. Received: normalization={normalization!r}"
@@ -24,7 +24,7 @@ def has_statistics(normalization):
     """Whether a normalisation keeps a moving mean and variance, as batch normalisations do.
 
     Args:
-        normalization: one of `NORMALIZATIONS`.
+        normalization: one of `NORMALIZATIONS`, or `FOLDED`.
     """
     return check_normalization(normalization) in ("batch", "sync_batch")
 
@@ -38,6 +38,7 @@ def make_normalization(normalization, name=None):
             inference; "group" takes them from 8 groups of channels of one example, in training and inference alike, and
             needs a multiple of 8 channels. Keras can synchronise on TensorFlow alone, so elsewhere "sync_batch" is
             "batch"; on JAX, whose arrays are the whole batch however many devices share it, that is the same.
+            `FOLDED` is none at all: the convolution before has a bias (see `fold_normalization`).
         name: of the layer.
 
     Raises:
