@@ -17,7 +17,7 @@ from efficientnetv2_tf.benchmark.results import Results
 from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.stopping import StopSignals
 
-_INSTALL = "pip install -e '.[benchmark]'"
+_INSTALL = "pip install -e '.[benchmark,tflite,onnx]'"
 _COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 
 
