@@ -19,7 +19,7 @@ def silu(x):
     return _functions().silu(x)
 
 
-def batch_norm(x, gamma, beta, epsilon, *, activated=False):
+def batch_norm(x, gamma, beta, epsilon, *, activated=False, synchronized=False):
     """Normalises over all axes but the last (Ioffe & Szegedy, ICML 2015).
 
     Args:
@@ -29,11 +29,15 @@ def batch_norm(x, gamma, beta, epsilon, *, activated=False):
         epsilon: is added to the variance.
         activated: whether SiLU comes after it. What is between the two is computed again in the backward pass, for a
             third of the memory that a convolution, its normalisation and activation keep.
+        synchronized: whether mean and variance are of the examples of all replicas, of which there may be a different
+            number in each. Costs one exchange in the forward pass and one in the backward pass.
 
     Returns:
         The result, as `x`, and mean and (biased) variance, float32 [channels], which have no gradients.
     """
     functions = _functions()
+    if synchronized and (replicas := functions.replicas()):
+        return _synchronized_functions().batch_norm(x, gamma, beta, epsilon, activated, replicas)
     return (functions.batch_norm_silu if activated else functions.batch_norm)(x, gamma, beta, epsilon)
 
 
@@ -107,4 +111,75 @@ def _functions():
 
         return compute(x, gamma, beta)
 
-    return _Functions(silu=silu, batch_norm=batch_norm, batch_norm_silu=batch_norm_silu)
+    def replicas():
+        """The replica context, or None where there is but one replica."""
+        context = tf.distribute.get_replica_context()
+        return context if context is not None and context.num_replicas_in_sync > 1 else None
+
+    return _Functions(
+        silu=silu,
+        silu_gradient=silu_gradient,
+        normalise=normalise,
+        batch_norm=batch_norm,
+        batch_norm_silu=batch_norm_silu,
+        replicas=replicas,
+    )
+
+
+@functools.cache
+def _synchronized_functions():
+    import tensorflow as tf
+
+    functions = _functions()
+
+    def normalise(x, gamma, beta, mean, variance, epsilon):
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+        ).y
+
+    def added_up(replicas, *vectors):
+        """Sums over the replicas, by one exchange: over a network each takes milliseconds, however short it is."""
+        sums = replicas.all_reduce("SUM", tf.concat(vectors, 0))
+        return tf.split(sums, [vector.shape[0] for vector in vectors])
+
+    def moments(x, gamma, beta, epsilon, replicas):
+        """Number of values a channel, mean and biased variance, of all replicas."""
+        outputs, variance = functions.normalise(x, gamma, beta, epsilon)  # of this replica's alone
+        mean, number = outputs.batch_mean, tf.cast(tf.size(x) // x.shape[-1], tf.float32)
+        total, sums, squares = added_up(replicas, number[None], number * mean, number * (variance + mean * mean))
+        mean = sums / total
+        return total, mean, tf.maximum(squares / total - mean * mean, 0.0)
+
+    def batch_norm(x, gamma, beta, epsilon, activated, replicas):
+        @tf.custom_gradient
+        def compute(x, gamma, beta):
+            total, mean, variance = moments(x, gamma, beta, epsilon, replicas)
+            between = normalise(x, gamma, beta, mean, variance, epsilon)
+            y = functions.silu(between) if activated else between
+
+            def gradient(dy, _mean, _variance):
+                if activated:
+                    with tf.control_dependencies([dy]):
+                        between = normalise(x, gamma, beta, mean, variance, epsilon)
+                    dy = functions.silu_gradient(dy, between, y)
+                # As if mean and variance were constants; then what they owe to x.
+                dx, dgamma, dbeta, *_ = tf.raw_ops.FusedBatchNormGradV3(
+                    y_backprop=dy,
+                    x=x,
+                    scale=gamma,
+                    reserve_space_1=mean,
+                    reserve_space_2=variance,
+                    reserve_space_3=[],
+                    epsilon=epsilon,
+                    is_training=False,
+                )
+                scale = gamma * tf.math.rsqrt(variance + epsilon) / total
+                of_gamma, of_beta = added_up(replicas, dgamma, dbeta)
+                owed = normalise(x, scale * of_gamma, scale * of_beta, mean, variance, epsilon)
+                return dx - owed, dgamma, dbeta
+
+            return (y, mean, variance), gradient
+
+        return compute(x, gamma, beta)
+
+    return _Functions(batch_norm=batch_norm)

@@ -116,7 +116,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        if not (training and self._is_fused):
+        if not (training and self._is_fused and mask is None):
             return super().call(inputs, training=training, mask=mask)
         return self._train(inputs, activated=False)
 
@@ -134,12 +134,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     @property
     def _is_fused(self):
-        return self.trainable and not self.synchronized and fused.on_tensorflow()
+        # What the fused operation has; a network that uses Keras' other options gets them from Keras.
+        usual = self.scale and self.center and self.axis in (-1, 3) and not getattr(self, "renorm", False)
+        return self.trainable and usual and fused.on_tensorflow() and self.compute_dtype != "float64"
 
     def _train(self, inputs, activated):
         inputs = ops.cast(inputs, self.compute_dtype)
         outputs, mean, variance = fused.batch_norm(
-            inputs, self.gamma.value, self.beta.value, self.epsilon, activated=activated
+            inputs,
+            self.gamma.value,
+            self.beta.value,
+            self.epsilon,
+            activated=activated,
+            synchronized=self.synchronized,
         )
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving - (moving - value) * (1.0 - self.momentum))

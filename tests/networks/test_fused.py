@@ -93,3 +93,67 @@ def test_silu(dtype, tolerance):
     np.testing.assert_allclose(tf.cast(y, tf.float64), wide * sigmoid, rtol=tolerance, atol=1e-30)
     slope = tf.cast(tape.gradient(y, x), tf.float64)
     np.testing.assert_allclose(slope, sigmoid * (1 + wide * (1 - sigmoid)), rtol=tolerance, atol=tolerance)
+
+
+def test_what_the_fused_operation_has_not_is_keras_own():
+    rng = np.random.default_rng(0)
+    images, mask = rng.normal(1, 2, [3, 4, 5, 6]).astype(np.float32), rng.random([3, 4, 5]) > 0.3
+    for options, arguments in (
+        ({"center": False}, {}),
+        ({"scale": False}, {}),
+        ({"axis": 1}, {}),
+        ({"dtype": "float64"}, {}),
+        ({}, {"mask": mask}),
+    ):
+        mine, other = BatchNormalization(**options), keras.layers.BatchNormalization(**options)
+        got, expected = (layer(images, training=True, **arguments) for layer in (mine, other))
+        np.testing.assert_allclose(got, expected, atol=1e-5, err_msg=str((options, arguments)))
+
+
+# Three of four pictures are the first replica's, and the fourth, of another kind, the second one's.
+REPLICAS = """
+import numpy as np, keras, tensorflow as tf
+from efficientnetv2_tf.networks.layers import BatchNormalization, activation_of
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+rng = np.random.default_rng(0)
+images, downstream = rng.normal(1, 2, [2, 4, 5, 6, 8]).astype("float32")
+images[3] = images[3] * 3 + 1
+weights = [rng.uniform(0.5, 2, 8) for _ in range(4)]
+silu = activation_of("silu", "batch")
+for activated in (False, True):
+    with strategy.scope():
+        layer = BatchNormalization(momentum=0.9, epsilon=1e-3, synchronized=True)
+        layer.build([None, None, None, 8])
+        layer.set_weights(weights)
+    def run():
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
+        x, dy = (tf.cond(first, lambda: tf.constant(a[:3]), lambda: tf.constant(a[3:])) for a in (images, downstream))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer.activate(x, silu, True) if activated else layer(x, training=True)
+        variables = [layer.gamma.value, layer.beta.value]
+        return y, *tape.gradient(y, [x, *variables], dy)
+    function = tf.function(lambda: strategy.run(run))
+    y, dx, dgamma, dbeta = (strategy.experimental_local_results(values) for values in function())
+    results = [np.concatenate(y), np.concatenate(dx), sum(dgamma), sum(dbeta), layer.moving_mean, layer.moving_variance]
+    other = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)
+    other.build([None, None, None, 8])
+    other.set_weights(weights)
+    x = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = other(x, training=True)
+        y = keras.activations.silu(y) if activated else y
+    gradients = tape.gradient(y, [x, other.gamma.value, other.beta.value], tf.constant(downstream))
+    expected = [y, *gradients, other.moving_mean, other.moving_variance]
+    for index, (mine, theirs) in enumerate(zip(results, expected)):
+        np.testing.assert_allclose(mine, theirs, rtol=3e-4, atol=3e-4, err_msg=f"{activated} {index}")
+    print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_replicas_together_are_one_with_all_pictures(run_python):
+    assert run_python(REPLICAS).split().count("equal") == 2
