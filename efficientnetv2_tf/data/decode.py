@@ -155,7 +155,7 @@ def preprocess_eval(image_bytes, image_size, style, *, crop=True):
 
 
 @tf.autograph.experimental.do_not_convert
-def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
+def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip, crop_min_area=None):
     """Random part of an encoded picture, resized and possibly mirrored.
 
     Of a JPEG only that part is decoded, and at 1/2, 1/4 or 1/8 of its size where that still leaves `image_size` pixels
@@ -165,7 +165,8 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
     it fails, whatever the part.
 
     The part has 5 % to all of the area and an aspect ratio of 0.75 to 1.33; with "v1" 10 % and more and 3/4 to 4/3, and
-    where it is all of the picture, because ten draws did not fit into it, the centre is taken, as in evaluation.
+    where it is all of the picture, because ten draws did not fit into it, the centre is taken, as in evaluation. Where
+    pictures are small or what matters is at their rim, `crop_min_area` keeps more of them.
 
     Args:
         image_bytes: string scalar, as for `decode`.
@@ -174,6 +175,7 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
         style: one of `STYLES`.
         crop: whether to cut out a random part; otherwise all of the picture is used.
         flip: whether to mirror left and right with probability 1/2.
+        crop_min_area: smallest share of the picture's area that is cut out, in (0, 1); None is the release's.
 
     Returns:
         uint8 [image_size, image_size, 3].
@@ -184,7 +186,9 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
     preprocessing.check_style(style)
 
     def window(shape, side, seed):
-        return _random_window(shape, side, seed, style) if crop else tf.concat([[0, 0], shape], axis=0)
+        if not crop:
+            return tf.concat([[0, 0], shape], axis=0)
+        return _random_window(shape, side, seed, style, crop_min_area)
 
     def from_jpeg(image_bytes, side, seed):
         part = _decode_part(image_bytes, window(image_formats.jpeg_size(image_bytes), side, seed), side)
@@ -210,7 +214,7 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip):
     return image
 
 
-def _random_window(shape, image_size, seed, style):
+def _random_window(shape, image_size, seed, style, min_area):
     """(top, left, height, width): int32 [4], for a picture of [height, width]."""
     v1 = style == "v1"
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
@@ -219,7 +223,7 @@ def _random_window(shape, image_size, seed, style):
         seed,
         min_object_covered=0.1 if v1 else 0.0,
         aspect_ratio_range=(3 / 4, 4 / 3) if v1 else (0.75, 1.33),
-        area_range=(0.08, 1.0) if v1 else (0.05, 1.0),
+        area_range=(min_area or (0.08 if v1 else 0.05), 1.0),
         max_attempts=10 if v1 else 100,
     )
     window = tf.concat([begin[:2], size[:2]], axis=0)

@@ -240,7 +240,13 @@ def _train_image(encoded, config, controls, style, seed):
     """Decoded, cut, resized and augmented: uint8 [size, size, 3]."""
     geometry, operations = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     image = decode.decode_for_training(
-        encoded, controls.image_size, geometry, style, crop=config.crop != "none", flip=config.flip
+        encoded,
+        controls.image_size,
+        geometry,
+        style,
+        crop=config.crop != "none",
+        flip=config.flip,
+        crop_min_area=config.crop_min_area,
     )
     scale = config.randaugment_scale_pixels
     if config.augment == "randaugment":

@@ -175,9 +175,11 @@ def test_mirroring_does_not_depend_on_the_crop():
         assert abs(np.corrcoef(mirrored, value)[0, 1]) < 0.08  # 3.5 standard deviations
 
 
-@pytest.mark.parametrize("style, smallest", [("v2", 0.05), ("v1", 0.1)])
-def test_area_and_aspect_of_the_part(style, smallest):
-    images = draw(png(coordinates(240, 250)), 800, style=style, flip=False, image_size=100)
+@pytest.mark.parametrize(
+    "style, smallest, options", [("v2", 0.05, {}), ("v1", 0.1, {}), ("v2", 0.5, {"crop_min_area": 0.5})]
+)
+def test_area_and_aspect_of_the_part(style, smallest, options):
+    images = draw(png(coordinates(240, 250)), 800, style=style, flip=False, image_size=100, **options)
     height = (images[:, -1, 50, 0] - images[:, 0, 50, 0] + 1) / 240
     width = (images[:, 50, -1, 1] - images[:, 50, 0, 1] + 1) / 250
     areas, ratios = height * width, width / height * 250 / 240
