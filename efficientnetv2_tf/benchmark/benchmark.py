@@ -56,7 +56,7 @@ def run(recipe, output, *, command="", console=None):
                 if not _measure(part, recipe, results, console):
                     failed.append(part)
         except BaseException:
-            with contextlib.suppress(OSError):  # what ended it says more
+            with contextlib.suppress(Exception):  # what ended it says more
                 results.write_report()
             raise
         results.write_report()
@@ -66,7 +66,7 @@ def run(recipe, output, *, command="", console=None):
 
 
 def _measure(part, recipe, results, console):
-    """One part: its tables, or why there are none. Whether there are."""
+    """Measures a part, and prints its tables or why there are none; gives whether there are."""
     began = time.perf_counter()
     module = importlib.import_module(f"efficientnetv2_tf.benchmark.{part}")
     found = {"date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "command": results.command}

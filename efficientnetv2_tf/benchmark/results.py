@@ -146,8 +146,8 @@ def _is_whole(part):
 def _changes(earlier, now):
     """What makes earlier results those of something else."""
     changes = [] if _same_machine(earlier["machine"], now["machine"]) else ["the machine changed"]
-    # What was not installed was not measured.
-    others = [name for name, version in earlier["versions"].items() if version not in (None, now["versions"].get(name))]
+    # What was not installed then was not measured.
+    others = [name for name, version in earlier["versions"].items() if version != now["versions"].get(name)]
     return [*changes, *([f"versions changed ({', '.join(others)})"] if others else [])]
 
 

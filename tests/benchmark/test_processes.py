@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from efficientnetv2_tf.benchmark import processes
+from efficientnetv2_tf.benchmark import peers, processes
 from efficientnetv2_tf.training.hparams import ConfigError
 
 CHILD = """
@@ -35,6 +35,18 @@ def test_the_cpu_is_measured_whatever_the_user_has_set(child, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert [*processes.answers(child, ["CUDA_VISIBLE_DEVICES", "KERAS_BACKEND"], 2)] == ["-1", "tensorflow"]
+
+
+def test_peers_are_measured_on_the_cpu(tmp_path, child, monkeypatch):
+    (tmp_path / "peer_child.py").write_text(
+        "import os\nfrom efficientnetv2_tf.child_process import answer_lines\n"
+        "answer_lines(lambda lines, tell: tell({**os.environ}))\n"
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    peer = peers.PeerProcess("peer_child", peers.Peer("ours", "ours"), {})
+    peer.close()
+    assert {name: peer.facts[name] for name in processes.ON_CPU} == processes.ON_CPU
 
 
 def test_the_user_s_settings_win_over_a_recipe_s(child, monkeypatch):
