@@ -15,6 +15,7 @@ import time
 import traceback
 
 _SHOWN = 2000  # characters of what a process that ended wrote to stderr
+_PARENT = "EFFICIENTNETV2_TF_PARENT"  # its process' number, for the child
 
 
 class ChildEndedError(RuntimeError):
@@ -27,21 +28,23 @@ class ChildProcess:
     Args:
         module: its full name.
         settings: environment variables, where the user has not set them.
+        forced: environment variables, whatever the user has set.
 
     Attributes:
         pid: number of the process.
     """
 
-    def __init__(self, module, settings=None):
+    def __init__(self, module, settings=None, forced=None):
         self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - till close()
-        # A process that is killed leaves its temporary files, such as a checkpoint.
-        self._folder = tempfile.TemporaryDirectory()
+        # A process that is killed leaves its temporary files, such as a checkpoint; what it began may still write.
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        own = {"TMPDIR": self._folder.name, _PARENT: str(os.getpid())}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env={"TF_CPP_MIN_LOG_LEVEL": "2", **(settings or {}), **os.environ, "TMPDIR": self._folder.name},
+            env={"TF_CPP_MIN_LOG_LEVEL": "2", **(settings or {}), **os.environ, **(forced or {}), **own},
             text=True,
             start_new_session=True,  # Ctrl-C is for the parent, which ends this process itself
         )
@@ -86,7 +89,9 @@ def answer_lines(serve):
         serve: called with an iterator over the lines that come, which ends when the parent asks no more, and with a
             function that sends what JSON can hold.
     """
-    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    # The parent may be gone before this is called, while the child imported.
+    parent = int(os.environ.get(_PARENT, os.getppid()))
+    threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -42,6 +42,43 @@ child.send("hello")
 print(child.receive()["pid"], flush=True)
 time.sleep(60)
 """
+# Its parent is gone before it looks.
+LATE = """
+import os, time
+from efficientnetv2_tf.child_process import answer_lines
+
+parent = os.getppid()
+print(os.getpid(), flush=True)
+while os.getppid() == parent:
+    time.sleep(0.05)
+answer_lines(lambda lines, tell: time.sleep(60))
+"""
+PARENT_OF_LATE = """
+import time
+from efficientnetv2_tf.child_process import ChildProcess
+
+print(ChildProcess("late_child").receive(), flush=True)
+time.sleep(60)
+"""
+# In the place of TensorFlow, for what would take long.
+HANGING = """
+import os, pathlib, time
+
+new = pathlib.Path(os.environ["PID"] + ".new")
+new.write_text(str(os.getpid()))
+new.rename(os.environ["PID"])
+time.sleep(60)
+"""
+BENCHMARK = """
+import sys
+from efficientnetv2_tf.benchmark.processes import ask
+from efficientnetv2_tf.training.hparams import Config
+
+config = Config()
+if sys.argv[1].endswith("stage_switch"):
+    ask(sys.argv[1], config.model_dump(mode="json"))
+ask(sys.argv[1], {"kind": "steps", "config": config.model_dump_json()})
+"""
 
 
 @pytest.fixture
@@ -90,9 +127,40 @@ def test_settings_are_for_what_the_user_has_not_set(echo, monkeypatch):
     child.close()
 
 
+def test_some_settings_are_forced(echo, monkeypatch):
+    monkeypatch.setenv("SOME_SETTING", "the user's")
+    child = ChildProcess(echo, {"SOME_SETTING": "a default"}, {"SOME_SETTING": "forced"})
+    child.send("hello")
+    assert child.receive()["settings"] == ["2", "forced"]
+    child.close()
+
+
+def test_files_that_cannot_be_removed_are_left(echo, monkeypatch):
+    def fail(path, **options):
+        raise OSError("somebody still writes there")
+
+    child = ChildProcess(echo)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", fail)
+        child.close()
+
+
 def test_a_module_that_is_not_there():
     with pytest.raises(ChildEndedError, match="No module named no_such_module"):
         ChildProcess("no_such_module").receive()
+
+
+def has_ended(pid):
+    """Within 10 s."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+            if pathlib.Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":  # ended, and nobody has asked for it
+                return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def test_no_child_outlives_a_parent_that_is_killed(echo):
@@ -101,12 +169,28 @@ def test_no_child_outlives_a_parent_that_is_killed(echo):
     os.kill(child, 0)  # is there
     parent.kill()
     parent.communicate()
-    for _ in range(100):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        if pathlib.Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":  # ended, and nobody has asked for it
-            return
-        time.sleep(0.1)
-    pytest.fail("the child is still there after 10 s")
+    assert has_ended(child)
+
+
+def test_a_parent_that_is_killed_while_the_child_imports(tmp_path, monkeypatch):
+    (tmp_path / "late_child.py").write_text(LATE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    parent = subprocess.Popen([sys.executable, "-c", PARENT_OF_LATE], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    assert has_ended(child)
+
+
+@pytest.mark.parametrize("module", ["growth_times", "stage_times", "stage_switch"])
+def test_measurements_end_with_the_benchmark(module, tmp_path, monkeypatch):
+    (tmp_path / "tensorflow.py").write_text(HANGING)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PID", str(tmp_path / "pid"))
+    parent = subprocess.Popen([sys.executable, "-c", BENCHMARK, f"efficientnetv2_tf.benchmark.{module}"])
+    while not (tmp_path / "pid").exists():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    assert has_ended(int((tmp_path / "pid").read_text()))

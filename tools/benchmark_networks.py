@@ -4,18 +4,22 @@ PYTHONPATH=. KERAS_BACKEND=jax python tools/benchmark_networks.py --output=/tmp/
 
 It needs Keras with JAX, or timm with PyTorch (--frameworks), and nothing of TensorFlow. Networks run at their own
 evaluation size, in bfloat16, with the largest batch up to --batch_size that all frameworks have the memory for. Those
-that the paper compares take turns. It writes networks.json and networks.md.
+that the paper compares take turns; after each such group it writes networks.json and networks.md. What fails is left
+out and named.
 """
 
 import argparse
 import datetime
+import functools
 import importlib.util
 import json
 import pathlib
 import shlex
 import sys
+import tempfile
 
-from efficientnetv2_tf.benchmark.networks import FRAMEWORKS, FUSED, NETWORKS, BenchmarkError, measure, ratios, tables
+from efficientnetv2_tf.benchmark.networks import FRAMEWORKS, FUSED, NETWORKS, measure, ratios, tables
+from efficientnetv2_tf.benchmark.report import shortened
 from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.networks.variants import get_variant
 
@@ -27,21 +31,36 @@ def main(arguments=None):
     flags = _flags(arguments)
     missing = {name: [package for package in _PACKAGES[name] if not _installed(package)] for name in FRAMEWORKS}
     frameworks = [name for name in flags.frameworks if not missing[name]]
-    left_out = {name: missing[name] for name in flags.frameworks if missing[name]}
-    for name, packages in left_out.items():
-        print(f"Left out: {name}, because {' and '.join(packages)} cannot be imported.")
+    absent = {name: f"{' and '.join(missing[name])} not installed" for name in flags.frameworks if missing[name]}
+    for name, why in absent.items():
+        print(f"Left out: {name}: {why}")
     if not frameworks:
         sys.exit("Error: --frameworks: expected one at least that is installed: pip install keras jax, or timm torch")
+    _check_output(flags.output)
     settings = {"rounds": flags.rounds, "steps": flags.steps, "batch_size": flags.batch_size}
     settings |= {"image_size": flags.image_size, "precision": flags.precision}
-    try:
-        result = measure(flags.models, frameworks=frameworks, **settings, tell=lambda line: print(line, flush=True))
-    except BenchmarkError as error:
-        sys.exit(f"Error: {error}")
     command = shlex.join(["tools/benchmark_networks.py", *(sys.argv[1:] if arguments is None else arguments)])
     about = {"date": datetime.date.today().isoformat(), "command": command, "settings": settings}
-    about |= {"left_out": left_out}
-    _write(flags.output, {**about, **result, "ratios": ratios(result["rows"])})
+    content, tell = {}, functools.partial(print, flush=True)
+    try:
+        for result in measure(flags.models, frameworks=frameworks, **settings, tell=tell):
+            content = {**about, **result, "left_out": absent | result["left_out"], "ratios": ratios(result["rows"])}
+            _write(flags.output, content)
+    except KeyboardInterrupt:
+        _show(flags.output, content)
+        sys.exit(130)
+    _show(flags.output, content)
+    if not content["rows"]:
+        sys.exit("Error: nothing could be measured.")
+
+
+def _check_output(folder):
+    """Tries to write, before the long work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        sys.exit(f"Error: --output: expected a folder that can be written to. {error}")
 
 
 def _flags(arguments):
@@ -88,11 +107,14 @@ def _installed(package):
 
 
 def _write(output, content):
-    text = _markdown(content)
-    for name, written in (("networks.json", json.dumps(content, indent=2) + "\n"), ("networks.md", text)):
+    for name, text in (("networks.json", json.dumps(content, indent=2) + "\n"), ("networks.md", _markdown(content))):
         with replacing(output / name) as temporary:
-            temporary.write_text(written, encoding="utf-8")
-    print(f"\n{text}\nWrote {output / 'networks.json'} and {output / 'networks.md'}")
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _show(output, content):
+    if content:
+        print(f"\n{_markdown(content)}\nWrote {output / 'networks.json'} and {output / 'networks.md'}")
 
 
 def _markdown(content):
@@ -100,7 +122,7 @@ def _markdown(content):
     for name, about in content["frameworks"].items():
         versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
         lines += ["", f"{name}: {about['device']}; {versions}."]
-    lines += [f"\nLeft out: {name}." for name in content["left_out"]]
+    lines += [f"\nLeft out: {name}: {shortened(why)}" for name, why in content["left_out"].items()]
     for table in tables(content):
         rows = [table.headings, ("---",) * len(table.headings), *table.rows]
         lines += ["", f"## {table.title}", "", *(f"| {' | '.join(row)} |" for row in rows)]

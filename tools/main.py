@@ -210,10 +210,16 @@ def _verify_data():
 def _benchmark():
     from efficientnetv2_tf.benchmark.benchmark import run
     from efficientnetv2_tf.benchmark.config import BenchmarkRecipe
+    from efficientnetv2_tf.training.hparams import ConfigError
     from efficientnetv2_tf.training.recipes import load_config
 
+    if FLAGS.dataset or FLAGS.model_dir:
+        raise ConfigError(
+            "--mode=benchmark has its own data and keeps no training: leave --dataset and --model_dir out. "
+            "benchmark.progressive_recipes chooses what is trained."
+        )
     one = [f"benchmark.models=[{FLAGS.model}]"] if FLAGS.model else []
-    recipe = load_config(None, [*FLAGS.hparams, *one], schema=BenchmarkRecipe)
+    recipe = load_config(None, [*FLAGS.hparams, *one], data_dir=FLAGS.data_dir, schema=BenchmarkRecipe)
     run(recipe, FLAGS.output or ".", command=shlex.join(["python", *sys.argv]), console=_console())
 
 

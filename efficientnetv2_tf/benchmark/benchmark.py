@@ -10,6 +10,7 @@ import time
 
 from rich.console import Console
 
+from efficientnetv2_tf.benchmark import progressive
 from efficientnetv2_tf.benchmark.config import LIBRARIES, PARTS
 from efficientnetv2_tf.benchmark.peers import INFERENCE, TRAINING, chosen, versions_of
 from efficientnetv2_tf.benchmark.report import console_table
@@ -25,7 +26,7 @@ def run(recipe, output, *, command="", console=None):
     """Measures the parts that a recipe asks for, one after the other, and writes what was found.
 
     What was measured before into the same folder, on the same machine with the same versions, is kept for the parts
-    that are not measured now. A part that fails is reported, and the others go on.
+    that are not measured now, and for those that fail now. A part that fails is reported, and the others go on.
 
     Args:
         recipe: a `BenchmarkRecipe`.
@@ -37,44 +38,54 @@ def run(recipe, output, *, command="", console=None):
         What stands in benchmark.json.
 
     Raises:
-        ConfigError: the folder cannot be written to, or every part failed.
+        ConfigError: a recipe of the progressive trainings cannot be used, or every part failed.
+        OSError: the folder cannot be written to.
         Interrupted: a `KeyboardInterrupt`, after SIGTERM or Ctrl-C; the parts that were measured are written.
     """
     console = console or Console()
-    results = Results(pathlib.Path(output), command, console.print)
-    results.write_json()  # that it can be comes before the long work
-    _tell_who_is_missing(recipe, console)
+    parts = [part for part in PARTS if part in recipe.benchmark.parts]
+    left_out = progressive.load_recipes(recipe)[1] if "progressive" in parts else {}
+    results = Results(pathlib.Path(output), command, lambda line: console.print(line, markup=False, soft_wrap=True))
+    results.write_json()  # that it can be comes before the long work, as do mistakes in recipes
+    _tell_who_is_missing(recipe, left_out, console)
     with StopSignals(None, "Name the other parts in benchmark.parts to go on."), _shared_compilations():
         try:
-            for part in [part for part in PARTS if part in recipe.benchmark.parts]:
-                _measure(part, recipe, results, console)
-        finally:
-            results.write_report()
-    if all("error" in results.content["parts"][part] for part in recipe.benchmark.parts):
+            failed = []
+            for number, part in enumerate(parts, 1):
+                console.print(f"Measuring {part} ({number} of {len(parts)}) ...")
+                if not _measure(part, recipe, results, console):
+                    failed.append(part)
+        except BaseException:
+            with contextlib.suppress(Exception):  # what ended it says more
+                results.write_report()
+            raise
+        results.write_report()
+    if failed == parts:
         raise ConfigError(f"No part could be measured; {results.folder / 'benchmark.md'} says why.")
     return results.content
 
 
 def _measure(part, recipe, results, console):
-    """One part: its tables, or why there are none."""
-    console.print(f"Measuring {part} ...")
+    """Measures a part, and prints its tables or why there are none; gives whether there are."""
     began = time.perf_counter()
     module = importlib.import_module(f"efficientnetv2_tf.benchmark.{part}")
     found = {"date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "command": results.command}
     found["settings"] = recipe.benchmark.model_dump(mode="json")
     try:
         found["result"] = module.measure(recipe, console)
-        for table in module.tables(found["result"]):
-            console.print(console_table(table))
     except Exception as error:  # whatever is wrong with this one, the others go on
-        reason = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
-        found = {**found, "error": reason}
-        console.print(f"{part} failed: {reason}", markup=False, soft_wrap=True)
+        found["error"] = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
     found["seconds"] = time.perf_counter() - began
     results.add(part, found)
+    tables, reason = ([], found["error"]) if "error" in found else results.show(part)
+    for table in tables:
+        console.print(console_table(table))
+    ended = f"failed after {found['seconds']:.0f} s: {reason}" if reason else f"took {found['seconds']:.0f} s"
+    console.print(f"{part} {ended}", markup=False, soft_wrap=True)
+    return not reason
 
 
-def _tell_who_is_missing(recipe, console):
+def _tell_who_is_missing(recipe, left_out, console):
     for library in LIBRARIES:
         if library not in recipe.benchmark.libraries:
             console.print(f"Not asked for: {library}")
@@ -85,6 +96,8 @@ def _tell_who_is_missing(recipe, console):
             console.print(
                 f"Left out: {label}, for {', '.join(missing)} is not installed (see {_INSTALL})", markup=False
             )
+    for name, why in left_out.items():
+        console.print(f"Left out: {name}. {why}", markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ class BenchmarkConfig(Frozen):
     """What is measured, and on how much work. All sides in pixels."""
 
     parts: Annotated[Strings, among("parts", PARTS), pydantic.Field(min_length=1)] = DEFAULT_PARTS
-    models: Models = ("efficientnetv2-b0", "efficientnetv2-s")
+    models: Annotated[Models, pydantic.Field(min_length=1)] = ("efficientnetv2-b0", "efficientnetv2-s")
     libraries: Annotated[Strings, among("libraries", LIBRARIES)] = LIBRARIES
     image_size: Count = 128  # of training
     batch_size: Count = 32  # of training
@@ -32,7 +32,7 @@ class BenchmarkConfig(Frozen):
     steps: Count = 3  # of a turn, after one that is not counted; the median over rounds is shown
     seed: CountOrOff = 0
     # Each is trained as it says, and with its image size or regularisation held at the last stage's.
-    progressive_recipes: Strings = ("benchmark_digits", "mnist5k")
+    progressive_recipes: Annotated[Strings, pydantic.Field(min_length=1)] = ("benchmark_digits", "mnist5k")
     progressive_seeds: Count = 3  # from benchmark.seed on
 
 

@@ -3,16 +3,15 @@
 Nothing should grow faster than its work: cost ~ work ** exponent, with an exponent of at most 1.
 """
 
-import concurrent.futures
+import contextlib
 import itertools
 import json
-import os
 import socket
 
 import numpy as np
 
 from efficientnetv2_tf.benchmark.axes import plain_numbers
-from efficientnetv2_tf.benchmark.processes import ask
+from efficientnetv2_tf.benchmark.processes import ask, asked
 from efficientnetv2_tf.benchmark.report import Table
 from efficientnetv2_tf.benchmark.steps import training_config
 
@@ -73,10 +72,11 @@ def _workers(request, number):
 
     def worker(index):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        return ask(_PROCESS, {**request, "kind": "worker"}, {**os.environ, "TF_CONFIG": json.dumps(task)})
+        return asked(_PROCESS, {**request, "kind": "worker"}, forced={"TF_CONFIG": json.dumps(task)})
 
-    with concurrent.futures.ThreadPoolExecutor(number) as pool:
-        chief, *_ = pool.map(worker, range(number))
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(worker(index)) for index in range(number)]
+        chief, *_ = [answer() for answer in workers]
     return chief
 
 

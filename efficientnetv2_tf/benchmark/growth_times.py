@@ -1,13 +1,13 @@
 """Times steps of growing work, in processes of their own for `growth.py`.
 
-`python -m` of this module reads a request on its standard input and answers with JSON.
+`python -m` of this module answers one request, see `child_process.py`.
 """
 
 import json
-import sys
 import time
 
 from efficientnetv2_tf.benchmark.steps import make_classifier, medians, network_costs, random_batch, take_turns
+from efficientnetv2_tf.child_process import answer_lines
 from efficientnetv2_tf.networks.variants import get_variant
 from efficientnetv2_tf.training.hparams import Config
 
@@ -144,16 +144,17 @@ def _work(classifier, request, number):
     return number * request["batch_size"] * sum(cost.multiply_adds for cost in costs)
 
 
-def _main():
+def _serve(lines, tell):
     from efficientnetv2_tf.training.startup import load_tensorflow
 
-    request = json.load(sys.stdin)
+    request = json.loads(next(lines))
     kind, onednn = request["kind"], Config.model_validate_json(request["config"]).runtime.onednn
     logical_cpus = max(request["replicas"]) if kind == "replicas" else 1
     load_tensorflow(onednn=onednn, logical_cpus=logical_cpus, start=kind != "worker")
     measured = {"steps": measure_steps, "replicas": measure_replicas, "worker": measure_worker}[kind](request)
-    print(json.dumps(measured))
+    tell(measured)
+    next(lines, None)  # a worker that ends takes those down that still have to answer
 
 
 if __name__ == "__main__":
-    _main()
+    answer_lines(_serve)

@@ -6,14 +6,10 @@ Each framework has a process of its own (`network_steps.py`), which lives as lon
 
 import contextlib
 import dataclasses
-import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 
-from efficientnetv2_tf.benchmark.report import Table
+from efficientnetv2_tf.benchmark.frameworks import BenchmarkError, Framework
+from efficientnetv2_tf.benchmark.report import Table, shortened
 from efficientnetv2_tf.networks.block_string import expand, round_filters
 from efficientnetv2_tf.networks.cost import multiply_adds
 from efficientnetv2_tf.networks.variants import get_variant
@@ -23,12 +19,7 @@ FRAMEWORKS = ("jax", "timm")
 KINDS = ("training", "inference")
 FUSED = f"{BACKBONE}-fused"  # B4 with stages 1-3 fused
 _FUSED_STAGES = 3
-_SHOWN = 3000  # characters of what a process that failed wrote to stderr
 _SHARE_OF_MEMORY = 0.9  # of the accelerator's, for all frameworks together
-
-
-class BenchmarkError(RuntimeError):
-    """A process could not measure; the message has what it said."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,58 +83,10 @@ def groups(names):
     return found
 
 
-class Framework:
-    """A process that builds and runs networks of one framework.
-
-    Args:
-        name: one of `FRAMEWORKS`.
-        memory: share of the accelerator's memory that it may take.
-        precision: "bfloat16" (weights stay float32) or "float32".
-    """
-
-    def __init__(self, name, memory, precision):
-        self.name = name
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the process)
-        defaults = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{memory:.2f}"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "efficientnetv2_tf.benchmark.network_steps"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**defaults, **os.environ, "KERAS_BACKEND": "jax"},
-        )
-        # {"device", "versions"}
-        self.about = self.ask({"framework": name, "memory": memory, "precision": precision})
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-        self._errors.close()
-
-    def ask(self, request):
-        """Sends a request and waits for the answer, both dictionaries.
-
-        Raises:
-            BenchmarkError: the process ended.
-        """
-        with contextlib.suppress(BrokenPipeError):  # the answer that does not come says more
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
-        if not answer:
-            code = self._process.wait()
-            self._errors.seek(0)
-            said = self._errors.read()[-_SHOWN:]
-            raise BenchmarkError(f"The process of {self.name} ended with {code}; it said:\n{said}")
-        return json.loads(answer)
-
-
 def measure(names, *, frameworks, batch_size, rounds, steps, image_size=None, precision="bfloat16", tell=print):
     """Training and inference of networks, in turns.
+
+    A framework or network that fails is left out, and those that it took turns with begin again without it.
 
     Args:
         names: of variants, or `FUSED`.
@@ -155,33 +98,54 @@ def measure(names, *, frameworks, batch_size, rounds, steps, image_size=None, pr
         precision: "bfloat16" or "float32".
         tell: called with lines of progress.
 
-    Returns:
-        {"frameworks": {name: {"device", "versions"}}, "rows": [...]}; a row has "network", "framework", "image_size",
+    Yields:
+        After each of the `groups` what is known up to there: {"frameworks": {name: {"device", "versions"}}, "rows":
+        [...], "left_out": {"framework" or "framework, network": why}}. A row has "network", "framework", "image_size",
         "batch_size", "multiply_adds" of an image, "prepared" (seconds to build and compile), and "training" and
         "inference" in images a second, lists of a value each round.
-
-    Raises:
-        BenchmarkError: a process ended, or there is too little memory for a single image.
     """
-    rows, about = [], {}
+    rows, about, left_out = [], {}, {}
+    settings = {"batch_size": batch_size, "rounds": rounds, "steps": steps, "image_size": image_size, "tell": tell}
     for group in groups(names):
-        # A new process for each group, which begins with empty memory.
-        with contextlib.ExitStack() as stack:
-            share = _SHARE_OF_MEMORY / len(frameworks)
-            running = [stack.enter_context(Framework(name, share, precision)) for name in frameworks]
-            about |= {framework.name: framework.about for framework in running}
-            turns = []
-            for name in group:
-                side = image_size or get_variant(network_blocks(name)[0]).eval_size
-                turns += _prepared(name, side, batch_size, running, tell)
-            _take_turns(turns, rounds, steps, tell)
-            rows += [row for _, row in turns]
-    return {"frameworks": about, "rows": rows}
+        measured = None
+        while measured is None:
+            pairs = [pair for pair in _pairs(group, frameworks) if not {pair, (pair[0], None)} & {*left_out}]
+            try:
+                with contextlib.ExitStack() as stack:  # new processes for each group, which begin with empty memory
+                    share = _SHARE_OF_MEMORY / len(frameworks)
+                    needed = dict.fromkeys(framework for framework, _ in pairs)
+                    running = {name: stack.enter_context(Framework(name, share, precision)) for name in needed}
+                    measured = _measure_group(pairs, running, **settings)
+            except BenchmarkError as error:
+                left_out[error.who] = str(error)
+                tell(f"Left out: {_label(error.who)}: {shortened(str(error))}")
+        about |= {name: framework.about for name, framework in running.items()}
+        rows += measured
+        yield {"frameworks": about, "rows": rows, "left_out": {_label(who): why for who, why in left_out.items()}}
+
+
+def _pairs(group, frameworks):
+    """(framework, network) of those that are there."""
+    return [(one, name) for name in group for one in frameworks if one != "timm" or timm_name(name)]
+
+
+def _label(who):
+    return ", ".join(filter(None, who))
+
+
+def _measure_group(pairs, running, *, batch_size, rounds, steps, image_size, tell):
+    """Rows of (framework, network), in turns."""
+    turns = []
+    for name in dict.fromkeys(network for _, network in pairs):
+        side = image_size or get_variant(network_blocks(name)[0]).eval_size
+        frameworks = [running[framework] for framework, network in pairs if network == name]
+        turns += _prepared(name, side, batch_size, frameworks, tell)
+    _take_turns(turns, rounds, steps, tell)
+    return [row for _, row in turns]
 
 
 def _prepared(name, image_size, batch_size, frameworks, tell):
-    """(framework, row) for each that has the network, with the largest batch that all of them can train on."""
-    frameworks = [framework for framework in frameworks if framework.name != "timm" or timm_name(name)]
+    """(framework, row) for each, with the largest batch that all of them can train on."""
     request = {"do": "prepare", "network": name, "image_size": image_size}
     while batch_size:
         answers = []
@@ -198,8 +162,11 @@ def _prepared(name, image_size, batch_size, frameworks, tell):
                 for framework, answer in zip(frameworks, answers, strict=True)
             ]
         batch_size //= 2
-        tell(f"{name}, {framework.name}: out of memory, now with batch {batch_size}")
-    raise BenchmarkError(f"{name} at {image_size} px: expected memory for one image at least. Try --image_size.")
+        tell(f"{name}, {framework.name}: out of memory{f', now with batch {batch_size}' if batch_size else ''}")
+    raise BenchmarkError(
+        (framework.name, name),
+        f"{name} at {image_size} px: expected memory for one image at least. Try --image_size.",
+    )
 
 
 def _lists():

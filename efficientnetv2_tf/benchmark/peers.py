@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import time
 
+from efficientnetv2_tf.benchmark.processes import ON_CPU
 from efficientnetv2_tf.child_process import ChildEndedError, ChildProcess
 from efficientnetv2_tf.training.hparams import Config, resolve
 
@@ -120,8 +121,7 @@ class PeerProcess:
     def __init__(self, module, peer, request):
         if missing := [name for name, version in versions_of(peer.packages).items() if version is None]:
             raise LeftOutError(f"not installed: {', '.join(missing)}")
-        # Libraries differ in what they take of a GPU, and by themselves PyTorch takes nothing: this compares CPUs.
-        self._process = ChildProcess(module, {"CUDA_VISIBLE_DEVICES": "-1"})
+        self._process = ChildProcess(module, forced=ON_CPU)
         try:
             self.facts = self.ask({"peer": peer.name, "began": time.time(), **request})
         except BaseException:

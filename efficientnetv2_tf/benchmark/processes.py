@@ -1,76 +1,66 @@
 """Measurements in processes of their own: what one library loads or leaves in memory does not touch the next one."""
 
-import json
-import subprocess
-import sys
-import tempfile
+import contextlib
 
+from efficientnetv2_tf.child_process import ChildEndedError, ChildProcess
 from efficientnetv2_tf.training.hparams import ConfigError
 
-_SHOWN = 2000  # characters of what a process that failed wrote to stderr
+# Libraries differ in what they take of a GPU, and by themselves PyTorch takes nothing: CPUs are measured.
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
 
 
-def ask(module, request, environment=None):
-    """Runs `python -m module`, which reads a request and answers with JSON on the last line that it prints.
+def ask(module, request):
+    """The one answer of a process to a request; arguments and errors as in `asked`."""
+    with asked(module, request) as answer:
+        return answer()
+
+
+def answers(module, request, number, settings=None):
+    """`ask` for several answers, each of which comes when it is there.
+
+    Args:
+        module: as in `asked`.
+        request: likewise.
+        number: of answers.
+        settings: as in `asked`.
+
+    Yields:
+        The answers. The process ends with the last, or where nobody asks for the next one.
+    """
+    with asked(module, request, settings) as answer:
+        for _ in range(number):
+            yield answer()
+
+
+@contextlib.contextmanager
+def asked(module, request, settings=None, forced=None):
+    """Begins `python -m module`, which answers a request with `child_process.answer_lines`, on the CPU.
 
     Args:
         module: its full name.
         request: what JSON can hold.
-        environment: a dictionary of environment variables; None is this process' own.
-
-    Returns:
-        The answer.
-
-    Raises:
-        ConfigError: the process failed, for example for want of memory.
-    """
-    command = [sys.executable, "-m", module]
-    done = subprocess.run(
-        command, input=json.dumps(request), capture_output=True, text=True, check=False, env=environment
-    )
-    if done.returncode:
-        raise _error(module, done.returncode, done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def answers(module, request, environment=None):
-    """`ask` for many answers: each line that the process prints is JSON, and comes when it is printed.
-
-    Args:
-        module: as in `ask`.
-        request: likewise.
-        environment: likewise.
+        settings: environment variables, where the user has not set them.
+        forced: environment variables, whatever the user has set.
 
     Yields:
-        The answers. The process ends where nobody asks for the next one.
+        A function that waits for the next answer. The process ends with the block.
 
     Raises:
-        ConfigError: as in `ask`.
+        ConfigError: by that function; the process ended, for example for want of memory.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env=environment,
-            text=True,
-        )
-        with process:
-            try:
-                process.stdin.write(json.dumps(request))
-                process.stdin.close()
-                yield from map(json.loads, process.stdout)
-                failed = process.wait()
-            finally:
-                process.kill()
-        if failed:
-            stderr.seek(0)
-            raise _error(module, failed, stderr.read())
 
+    def answer():
+        try:
+            return process.receive()
+        except ChildEndedError as error:
+            raise ConfigError(
+                f"The process that measured ({module}) failed; where memory is short, try a smaller "
+                f"benchmark.batch_size or image_size. It {error}"
+            ) from error
 
-def _error(module, code, stderr):
-    return ConfigError(
-        f"The process that measured ({module}) ended with {code}; at -9 the system had no more memory. "
-        f"Try a smaller benchmark.batch_size or image_size.\n{stderr[-_SHOWN:]}"
-    )
+    process = ChildProcess(module, settings, {**ON_CPU, **(forced or {})})
+    try:
+        process.send(request)
+        yield answer
+    finally:
+        process.close()

@@ -5,13 +5,12 @@ Four arms of equal epochs (EfficientNetV2, ICML 2021, section 4 and the ablation
 start. Everything else is the same, to the initial weights and the order of the pictures.
 """
 
-import os
 import statistics
 
 from efficientnetv2_tf.benchmark import processes
-from efficientnetv2_tf.benchmark.report import Table
+from efficientnetv2_tf.benchmark.report import Table, shortened
 from efficientnetv2_tf.data.sources import DataError, check_source
-from efficientnetv2_tf.training.hparams import resolve
+from efficientnetv2_tf.training.hparams import ConfigError, resolve
 from efficientnetv2_tf.training.recipes import load_config
 
 # name -> (what grows, colour).
@@ -46,6 +45,24 @@ def arm_config(config, arm):
     return config.model_copy(update={"progressive": config.progressive.model_copy(update=held)})
 
 
+def load_recipes(recipe):
+    """The recipes that are asked for, and those whose data set is not to be had. It needs no TensorFlow.
+
+    Args:
+        recipe: a `BenchmarkRecipe`.
+
+    Returns:
+        ({name: resolved `Config`}, {name: why it is left out}).
+
+    Raises:
+        ConfigError: a recipe is not there or cannot be used.
+    """
+    names = recipe.benchmark.progressive_recipes
+    configs = {name: resolve(load_config(name, data_dir=recipe.data.data_dir)) for name in names}
+    left_out = {name: why for name, config in configs.items() if (why := _missing(config))}
+    return {name: config for name, config in configs.items() if name not in left_out}, left_out
+
+
 def measure(recipe, console):
     """Trains the four arms on each data set, in turns.
 
@@ -58,19 +75,19 @@ def measure(recipe, console):
         see `progressive_trainings` for a training.
 
     Raises:
-        ConfigError: a recipe is not there or cannot be used, or a process has failed.
+        ConfigError: a recipe is not there or cannot be used, or all are left out.
     """
     settings = recipe.benchmark
-    configs = {name: resolve(load_config(name, data_dir=recipe.data.data_dir)) for name in settings.progressive_recipes}
-    left_out = {name: why for name, config in configs.items() if (why := _missing(config))}
-    for name, why in left_out.items():
-        console.print(f"{name} is left out: {why}", markup=False)
-    seeds = [settings.seed + index for index in range(settings.progressive_seeds)]
-    measured = [
-        _measure(name, config, seeds, recipe.runtime.onednn, console)
-        for name, config in configs.items()
-        if name not in left_out
-    ]
+    configs, left_out = load_recipes(recipe)
+    seeds, measured = [settings.seed + index for index in range(settings.progressive_seeds)], []
+    for name, config in configs.items():
+        try:
+            measured.append(_measure(name, config, seeds, recipe.runtime.onednn, console))
+        except ConfigError as error:  # what others took hours for stays
+            left_out[name] = str(error)
+            console.print(f"{name} is left out: {error}", markup=False, soft_wrap=True)
+    if not measured:
+        raise ConfigError("\n".join(f"{name}: {why}" for name, why in left_out.items()))
     return {"recipes": measured, "left_out": left_out}
 
 
@@ -85,10 +102,10 @@ def _missing(config):
 def _measure(name, config, seeds, onednn, console):
     size = "{} to {} px".format(*config.progressive.image_size)
     console.print(f"{name}: {config.model.name} on {config.data.dataset}, {size}, {config.train.epochs} epochs ...")
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "TF_ENABLE_ONEDNN_OPTS": str(int(onednn))}
+    onednn = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn))}  # the user's wins, as in `load_tensorflow`
     request = {"config": config.model_dump(mode="json"), "seeds": seeds}
     trainings = []
-    for training in processes.answers(_MODULE, request, environment):
+    for training in processes.answers(_MODULE, request, len(seeds) * len(ARMS), onednn):
         trainings.append(training)
         console.print(
             f"{name}, seed {training['seed']}, {training['arm']}: {100 * _end(training):.1f} % after "
@@ -170,7 +187,8 @@ def compare(measured, arm):
 
 def tables(result):
     """One `Table` a recipe, and one of those that were left out, if there are any."""
-    left_out = Table("progressive learning: left out", ("recipe", "why"), tuple(result["left_out"].items()))
+    rows = tuple((name, shortened(why)) for name, why in result["left_out"].items())
+    left_out = Table("progressive learning: left out", ("recipe", "why"), rows)
     return [*map(_table, result["recipes"]), *([left_out] if left_out.rows else [])]
 
 

@@ -5,15 +5,12 @@ training everything else goes back to what its seed gives. They take turns, so t
 for all.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import io
 import json
-import os
 import pathlib
 import statistics
-import sys
 import tempfile
 import time
 
@@ -22,6 +19,7 @@ import rich.console
 import tensorflow as tf
 
 from efficientnetv2_tf.benchmark.progressive import ARMS, arm_config
+from efficientnetv2_tf.child_process import answer_lines
 from efficientnetv2_tf.progressive.callback import ProgressiveLearning
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.training.building import build_classifier
@@ -72,8 +70,8 @@ class _Trainings:
 
         Returns:
             A dictionary: arm, seed, `initial` (a fingerprint of the weights that it began with), and `epochs`, a list
-            of {"seconds": of the epoch's steps, "wall_seconds" and "cpu_seconds" (of all cores): of the epoch without
-            its evaluation, "accuracy" and "loss": of the averaged weights on the test set}.
+            of {"seconds": of the epoch's steps, "wall_seconds": of the epoch without its evaluation, "accuracy" and
+            "loss": of the averaged weights on the test set}.
         """
         self._initial[seed].restore()
         initial = _fingerprint(self._classifier)
@@ -110,7 +108,7 @@ class _Clock(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._steps = []
-        self._began, self._cpu_began = time.perf_counter(), time.process_time()
+        self._began = time.perf_counter()
 
     def on_train_batch_begin(self, batch, logs=None):
         self._step_began = time.perf_counter()
@@ -124,7 +122,6 @@ class _Clock(keras.callbacks.Callback):
             {
                 "seconds": statistics.mean(self._steps[1:] or self._steps) * len(self._steps),
                 "wall_seconds": time.perf_counter() - self._began,
-                "cpu_seconds": time.process_time() - self._cpu_began,
             }
         )
 
@@ -136,19 +133,16 @@ def _fingerprint(classifier):
     return digest.hexdigest()[:16]
 
 
-def _main():
-    # What libraries print must not come between the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    request = json.load(sys.stdin)
+def _serve(lines, tell):
+    request = json.loads(next(lines))
     config, seeds = Config.model_validate_json(json.dumps(request["config"])), request["seeds"]
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(BrokenPipeError):
+    with tempfile.TemporaryDirectory() as folder:
         trainings = _Trainings(config, seeds, pathlib.Path(folder))
         trainings.warm_up()
         for seed in seeds:
             for arm in ARMS:
-                print(json.dumps(trainings.train(arm, seed)), file=answers, flush=True)
+                tell(trainings.train(arm, seed))
 
 
 if __name__ == "__main__":
-    _main()
+    answer_lines(_serve)

@@ -2,6 +2,14 @@
 
 import dataclasses
 
+_LONGEST = 500  # characters of a reason
+
+
+def shortened(reason):
+    """A reason in one line: what the process that failed wrote to stderr may be long, and its end says most."""
+    text = " ".join(reason.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -39,12 +47,13 @@ def _numbers(table, column):
     return any(row[column][:1].isdigit() for row in table.rows)
 
 
-def markdown(content, tables):
+def markdown(content, tables, unshown=None):
     """The text of benchmark.md.
 
     Args:
         content: of benchmark.json.
         tables: {part: `Table`s}.
+        unshown: {part: why it has none}.
     """
     machine, versions = content["machine"], content["versions"]
     memory = f", {machine['memory'] / 2**30:.0f} GiB" if machine["memory"] else ""
@@ -56,10 +65,18 @@ def markdown(content, tables):
     ]
     for part, found in content["parts"].items():
         lines += ["", f"## {part}", "", f"{found['date']}, {found['seconds']:.0f} s: `{found['command']}`"]
-        lines += ["", f"Failed: {found['error']}"] if "error" in found else []
+        lines += ["", _failure(found)] if "error" in found else []
+        lines += ["", f"Cannot be shown: {unshown[part]}"] if part in (unshown or {}) else []
         for table in tables.get(part, ()):
             lines += ["", *_markdown_table(table)]
     return "\n".join(lines) + "\n"
+
+
+def _failure(found):
+    reason = shortened(found["error"])
+    if "error_date" not in found:
+        return f"Failed: {reason}"
+    return f"The last try, {found['error_date']}, failed; what it should have replaced is shown. {reason}"
 
 
 def _markdown_table(table):

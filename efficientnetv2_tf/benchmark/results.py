@@ -12,6 +12,7 @@ _WIDTH, _DPI = 16, 100  # inches and dots an inch: 1,600 px
 # Heights in inches of the parts that take the whole width; two others stand beside each other.
 _WIDE = {"training": 3.0, "memory": 3.0, "inference": 5.6}
 _HEIGHT = 4.4
+_SAME_MEMORY = 2**29  # bytes that two machines' memories differ by, at least
 
 
 class Results:
@@ -26,7 +27,8 @@ class Results:
         folder: as given.
         command: as given.
         content: what stands in benchmark.json: {"machine", "versions", "parts": {part: {"date", "command", "settings",
-            "seconds", "result" or "error"}}}.
+            "seconds", "result" or "error"}}}. A result with "error" and "error_date" as well is of an earlier run than
+            the one that failed.
     """
 
     def __init__(self, folder, command, tell):
@@ -35,22 +37,22 @@ class Results:
         self.content["parts"] = self._kept()
 
     def _kept(self):
-        """The parts of earlier runs, if nothing else has changed."""
+        """The parts of earlier runs that still hold; where some do not, the file gets another name."""
+        path, old = self.folder / "benchmark.json", self.folder / "benchmark.old.json"
         try:
-            found = json.loads((self.folder / "benchmark.json").read_text(encoding="utf-8"))
-            parts = found["parts"]
+            parts, changed = _earlier(path.read_bytes(), self.content)
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError):
-            self._tell(f"{self.folder / 'benchmark.json'} is not of a benchmark, and is replaced.")
-            return {}
-        changed = [key for key in ("machine", "versions") if found.get(key) != self.content[key]]
-        if parts and changed:
-            self._tell(f"Dropping the earlier results in {self.folder}: {' and '.join(changed)} changed.")
-        return {} if changed else parts
+        if changed:
+            path.replace(old)
+            self._tell(f"The earlier results in {path} are now {old}: {changed}.")
+        return parts
 
     def add(self, part, found):
-        """Takes a part's results, and writes benchmark.json."""
+        """Takes what became of a part, and writes benchmark.json. A failure leaves the result of an earlier run."""
+        earlier = self.content["parts"].get(part, {})
+        if "error" in found and "result" in earlier:
+            found = {**earlier, "error": found["error"], "error_date": found["date"]}
         self.content["parts"][part] = found
         self.write_json()
 
@@ -58,21 +60,34 @@ class Results:
         with replacing(self.folder / "benchmark.json") as temporary:
             temporary.write_text(json.dumps(self.content, indent=2) + "\n", encoding="utf-8")
 
+    def show(self, part):
+        """(`Table`s of a part, why there are none or None)."""
+        found = self.content["parts"][part]
+        if "result" not in found:
+            return [], found["error"]
+        try:
+            return _module(part).tables(found["result"]), None
+        except Exception as error:  # such as one of another version; the others are shown
+            return [], f"{type(error).__name__}: {error}"
+
     def write_report(self):
         """Writes benchmark.md and benchmark.png from all that was measured."""
-        measured = {part: self.content["parts"][part] for part in PARTS if part in self.content["parts"]}
-        good = {part: found["result"] for part, found in measured.items() if "result" in found}
-        modules = {part: importlib.import_module(f"efficientnetv2_tf.benchmark.{part}") for part in good}
-        tables = {part: modules[part].tables(result) for part, result in good.items()}
+        tables, unshown = {}, {}
+        for part in [part for part in PARTS if "result" in self.content["parts"].get(part, {})]:
+            tables[part], reason = self.show(part)
+            if reason:
+                unshown[part] = reason
+                self._tell(f"{part} cannot be shown: {reason}")
         with replacing(self.folder / "benchmark.md") as temporary:
-            temporary.write_text(markdown(self.content, tables), encoding="utf-8")
+            temporary.write_text(markdown(self.content, tables, unshown), encoding="utf-8")
         written = ["benchmark.json", "benchmark.md"]
-        if good:
-            self._draw(modules, good)
+        good = {part: self.content["parts"][part]["result"] for part in tables if part not in unshown}
+        if good and self._draw(good):
             written.append("benchmark.png")
         self._tell("Wrote " + ", ".join(str(self.folder / name) for name in written))
 
-    def _draw(self, modules, results):
+    def _draw(self, results):
+        """Whether benchmark.png could be drawn."""
         from efficientnetv2_tf.training.pictures import load_pyplot
 
         pyplot = load_pyplot()
@@ -82,10 +97,65 @@ class Results:
         bands = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
         for band, row in zip(bands, rows, strict=True):
             for place, part in zip(band.subfigures(1, len(row), squeeze=False)[0], row, strict=True):
-                modules[part].draw(place, results[part])
-        with replacing(self.folder / "benchmark.png") as temporary:
-            figure.savefig(temporary, dpi=_DPI)
-        pyplot.close(figure)
+                self._draw_part(place, part, results[part])
+        try:
+            with replacing(self.folder / "benchmark.png") as temporary:
+                figure.savefig(temporary, dpi=_DPI)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # such as an axis without an end
+            self._tell(f"benchmark.png cannot be drawn: {type(error).__name__}: {error}")
+            return False
+        finally:
+            pyplot.close(figure)
+        return True
+
+    def _draw_part(self, place, part, result):
+        try:
+            _module(part).draw(place, result)
+        except Exception as error:  # the others are drawn
+            place.clear()
+            place.text(0.5, 0.5, f"{part} cannot be drawn", ha="center", va="center")
+            self._tell(f"{part} cannot be drawn: {type(error).__name__}: {error}")
+
+
+def _module(part):
+    return importlib.import_module(f"efficientnetv2_tf.benchmark.{part}")
+
+
+def _earlier(text, content):
+    """(parts of an earlier benchmark.json that still hold, why others do not or None)."""
+    try:
+        found = json.loads(text)
+        parts = {**found["parts"]}
+        changed = _changes(found, content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}, "it is not of a benchmark"
+    if not parts:
+        return {}, None
+    if changed:
+        return {}, " and ".join(changed)
+    whole = {part: one for part, one in parts.items() if _is_whole(one)}
+    others = [part for part in parts if part not in whole]
+    return whole, f"{', '.join(others)} cannot be read" if others else None
+
+
+def _is_whole(part):
+    keys = {"date", "command", "seconds"}
+    return isinstance(part, dict) and keys <= {*part} and ("result" in part or "error" in part)
+
+
+def _changes(earlier, now):
+    """What makes earlier results those of something else."""
+    changes = [] if _same_machine(earlier["machine"], now["machine"]) else ["the machine changed"]
+    # What was not installed then was not measured.
+    others = [name for name, version in earlier["versions"].items() if version != now["versions"].get(name)]
+    return [*changes, *([f"versions changed ({', '.join(others)})"] if others else [])]
+
+
+def _same_machine(one, other):
+    """Whether all but a little memory is equal: systems keep more or less of it for themselves from start to start."""
+    memory, others = one["memory"], other["memory"]
+    same = memory == others or (None not in (memory, others) and abs(memory - others) < _SAME_MEMORY)
+    return same and {**one, "memory": None} == {**other, "memory": None}
 
 
 def _rows(parts):

@@ -3,15 +3,14 @@
 `measure` runs `python -m` of this module, which trains through the package's own pipeline, inside one `fit`.
 """
 
-import json
 import statistics
-import sys
 import time
 
 from efficientnetv2_tf.benchmark.bars import OURS
 from efficientnetv2_tf.benchmark.peers import network_config
 from efficientnetv2_tf.benchmark.processes import ask
 from efficientnetv2_tf.benchmark.report import Table
+from efficientnetv2_tf.child_process import answer_lines
 from efficientnetv2_tf.training.hparams import Config
 
 _STAGES, _EPOCHS_A_STAGE, _STEPS = 3, 2, 8  # steps an epoch
@@ -191,4 +190,4 @@ def _as_steps(ends, began):
 
 
 if __name__ == "__main__":
-    print(json.dumps(_train(Config.model_validate_json(sys.stdin.read()))))
+    answer_lines(lambda lines, tell: tell(_train(Config.model_validate_json(next(lines)))))

@@ -1,12 +1,12 @@
 """Times each stage of a network, and what this machine can do at most, in a process of its own for `roofline.py`.
 
-`python -m` of this module reads a request on its standard input and answers with JSON.
+`python -m` of this module answers one request, see `child_process.py`.
 """
 
 import json
-import sys
 
 from efficientnetv2_tf.benchmark.steps import make_classifier, medians, network_costs, random_batch, take_turns
+from efficientnetv2_tf.child_process import answer_lines
 from efficientnetv2_tf.training.hparams import Config
 
 _PRODUCTS = (1024, 2048, 4096)  # sides of the matrices, of which the fastest counts
@@ -174,13 +174,13 @@ def _stream(elements):
     return _ending(add)
 
 
-def _main():
+def _serve(lines, tell):
     from efficientnetv2_tf.training.startup import load_tensorflow
 
-    request = json.load(sys.stdin)
+    request = json.loads(next(lines))
     load_tensorflow(onednn=Config.model_validate_json(request["config"]).runtime.onednn)
-    print(json.dumps(measure(request)))
+    tell(measure(request))
 
 
 if __name__ == "__main__":
-    _main()
+    answer_lines(_serve)

@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ import rich.console
 from efficientnetv2_tf.benchmark import growth
 from efficientnetv2_tf.benchmark.config import BenchmarkRecipe
 from efficientnetv2_tf.training.recipes import load_config
+from efficientnetv2_tf.training.stopping import Interrupted, StopSignals
 
 TINY = (
     "benchmark.models=[testing],benchmark.image_size=32,benchmark.batch_size=8,benchmark.rounds=1,benchmark.steps=1,"
@@ -69,6 +74,59 @@ def test_the_picture_has_a_line_for_each_cost():
         "depth, graph nodes: 1.58",
     ]  # fmt: skip
     figure.draw_without_rendering()
+
+
+WORKER = """
+import json, os, pathlib, time
+from efficientnetv2_tf.child_process import answer_lines
+
+def serve(lines, tell):
+    request, task = json.loads(next(lines)), json.loads(os.environ["TF_CONFIG"])
+    assert request["kind"] == "worker" and len(task["cluster"]["worker"]) == 2
+    index = task["task"]["index"]
+    pathlib.Path(os.environ["PIDS"], f"{index}-{os.getpid()}").touch()
+    tell([100, 0.5 + index])
+    time.sleep(60)
+
+answer_lines(serve)
+"""
+
+
+@pytest.fixture
+def pids(tmp_path, monkeypatch):
+    """Workers that only say who they are, and write it into the folder; True makes them hang."""
+
+    def start(hanging):
+        (tmp_path / "fake_worker.py").write_text(WORKER.replace("    tell(", "    0, (") if hanging else WORKER)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+        monkeypatch.setattr(growth, "_PROCESS", "fake_worker")
+        (tmp_path / "pids").mkdir()
+        return tmp_path / "pids"
+
+    return start
+
+
+def test_the_chief_answers_for_the_workers(pids):
+    folder = pids(hanging=False)
+    assert growth._workers({}, 2) == [100, 0.5]
+    assert sorted(path.name[0] for path in folder.iterdir()) == ["0", "1"]
+
+
+def test_workers_end_with_a_signal(pids):
+    folder = pids(hanging=True)
+
+    def stop():
+        while len([*folder.iterdir()]) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(Interrupted), StopSignals(None, ""):
+        growth._workers({}, 2)
+    for path in folder.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name.partition("-")[2]), 0)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from efficientnetv2_tf.benchmark import networks
+from efficientnetv2_tf.benchmark import frameworks, networks
 from efficientnetv2_tf.benchmark.networks import FUSED, NETWORKS, BenchmarkError, groups, ratios, tables, work
 from efficientnetv2_tf.networks.variants import VARIANTS
 
@@ -82,8 +82,101 @@ def test_the_batch_is_halved_until_all_frameworks_have_the_memory():
     assert [row["batch_size"] for _, row in prepared] == [16, 16]
     assert (ours.asked, theirs.asked) == ([128, 64, 32, 16], [64, 32, 16])
     assert "efficientnetv2-b0, timm: out of memory, now with batch 16" in said
-    with pytest.raises(BenchmarkError, match="efficientnetv2-b0 at 224 px: expected memory for one image"):
+    with pytest.raises(BenchmarkError, match="efficientnetv2-b0 at 224 px: expected memory for one image") as caught:
         networks._prepared("efficientnetv2-b0", 224, 2, [LittleMemory("jax", 0)], said.append)
+    assert caught.value.who == ("jax", "efficientnetv2-b0") and said[-1] == "efficientnetv2-b0, jax: out of memory"
+
+
+# B1 does not compile with timm, B4 ends JAX in the second round; a network of tests hangs.
+STEPS = """
+import json, time
+from efficientnetv2_tf.child_process import answer_lines
+
+def serve(lines, tell):
+    framework, runs = json.loads(next(lines))["framework"], 0
+    tell({"device": "none", "versions": {framework: "1"}})
+    for line in lines:
+        request = json.loads(line)
+        network, runs = request["network"], runs + (request["do"] == "run")
+        if network == "testing":
+            time.sleep(600)
+        if (framework, network) == ("timm", "efficientnet-b1"):
+            raise TypeError("it does not compile")
+        if (framework, network) == ("jax", "efficientnet-b4") and runs > 4:
+            raise ValueError("not in the second round")
+        tell({"seconds": 0.5})
+
+answer_lines(serve)
+"""
+
+
+@pytest.fixture
+def fake_steps(tmp_path, monkeypatch):
+    (tmp_path / "fake_steps.py").write_text(STEPS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(frameworks, "_MODULE", "fake_steps")
+
+
+def test_what_fails_is_left_out_and_the_others_are_known_after_each_group(fake_steps):
+    names, said = ["efficientnetv2-b0", "efficientnet-b1", "efficientnetv2-b3", "efficientnet-b4"], []
+    found = networks.measure(
+        names, frameworks=["jax", "timm"], batch_size=4, rounds=2, steps=3, image_size=32, tell=said.append
+    )
+    assert len(next(found)["rows"]) == 3
+    (last,) = found
+    assert [(row["network"], row["framework"]) for row in last["rows"]] == [
+        ("efficientnetv2-b0", "jax"), ("efficientnetv2-b0", "timm"), ("efficientnet-b1", "jax"),
+        ("efficientnetv2-b3", "jax"), ("efficientnetv2-b3", "timm"), ("efficientnet-b4", "timm"),
+    ]  # fmt: skip
+    assert all(row["training"] == row["inference"] == [24, 24] for row in last["rows"])
+    assert [*last["left_out"]] == ["timm, efficientnet-b1", "jax, efficientnet-b4"]
+    assert "it does not compile" in last["left_out"]["timm, efficientnet-b1"]
+    assert any(line.startswith("Left out: jax, efficientnet-b4: its process ended with 1") for line in said)
+
+
+def test_a_framework_that_does_not_start_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(frameworks, "_MODULE", "no_such_module")
+    names = ["efficientnetv2-s", "efficientnetv2-m"]
+    *_, last = networks.measure(names, frameworks=["jax"], batch_size=4, rounds=1, steps=1, tell=lambda line: None)
+    assert last["rows"] == [] and [*last["left_out"]] == ["jax"] and "no_such_module" in last["left_out"]["jax"]
+
+
+def test_a_framework_that_hangs_is_ended(fake_steps):
+    with networks.Framework("jax", 0.5, "float32") as framework:
+        framework._process.send({"do": "run", "network": "testing"})
+        pid = framework._process.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """tools/benchmark_networks.py, as if all were installed."""
+    spec = importlib.util.spec_from_file_location("benchmark_networks", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "_installed", lambda package: True)
+    return module
+
+
+def test_what_was_measured_outlives_ctrl_c(tool, monkeypatch, tmp_path, capsys):
+    def measure(names, **settings):
+        about = {"jax": {"device": "a GPU", "versions": {"jax": "1"}}}
+        yield {"frameworks": about, "rows": [row("efficientnetv2-b0", "jax", [10], [100])], "left_out": {"timm": "why"}}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tool, "measure", measure)
+    with pytest.raises(SystemExit) as caught:
+        tool.main([f"--output={tmp_path / 'found'}"])
+    assert caught.value.code == 130 and "| efficientnetv2-b0 | jax |" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "found" / "networks.json").read_text())["rows"]) == 1
+    assert "Left out: timm: why\n" in (tmp_path / "found" / "networks.md").read_text()
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(tool, monkeypatch):
+    monkeypatch.setattr(tool, "measure", lambda *_, **__: pytest.fail("began"))
+    with pytest.raises(SystemExit, match=r"--output: expected a folder that can be written to\. .*/dev/null"):
+        tool.main(["--output=/dev/null/found"])
 
 
 @pytest.mark.parametrize(
@@ -128,5 +221,5 @@ def test_a_process_that_fails_says_why(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     with networks.Framework("jax", 0.5, "float32") as framework:
         assert framework.about["device"] == "cpu"
-        with pytest.raises(BenchmarkError, match=r"(?s)process of jax ended with 1; it said:.*Unknown model 'none'"):
+        with pytest.raises(BenchmarkError, match=r"(?s)its process ended with 1\..*Unknown model 'none'"):
             framework.ask({"do": "prepare", "network": "none", "image_size": 32, "batch_size": 1})

