@@ -24,15 +24,15 @@ def as_traced(function):
 
     @functools.wraps(function)
     def run(*args):
-        with _without_optimizer():
+        with without_graph_optimizer():
             return function(*args)
 
     return run
 
 
 @contextlib.contextmanager
-def _without_optimizer():
-    # It is read when a function is called, and a setting of the whole process.
+def without_graph_optimizer():
+    """Switches Grappler off for the functions that are called meanwhile; the setting is one of the whole process."""
     before = tf.config.optimizer.get_experimental_options().get(_OFF, False)
     tf.config.optimizer.set_experimental_options({_OFF: True})
     try:

@@ -26,7 +26,12 @@ def load_tensorflow(*, onednn=True, logical_cpus=1, start=True, chatty=False):
 
         use_logical_cpus(logical_cpus)
         if start:
-            tensorflow.config.list_logical_devices()  # starts the runtime, which reports missing GPU drivers
+            from efficientnetv2_tf.training.as_traced import without_graph_optimizer
+
+            # What holds when the runtime starts holds for the functions of tf.data: they are optimized anew for each
+            # iterator, so for each epoch, and run as fast without.
+            with without_graph_optimizer():
+                tensorflow.config.list_logical_devices()  # starts the runtime, which reports missing GPU drivers
 
 
 def use_logical_cpus(number):
