@@ -59,7 +59,7 @@ def test_tables_of_growth_and_of_points():
 def test_the_picture_has_a_line_for_each_cost():
     from matplotlib.figure import Figure
 
-    figure = Figure(layout="constrained")
+    figure = Figure(figsize=(8, 4.4), layout="constrained")  # as beside another part
     growth.draw(figure.subfigures(), made_up())
     (inner,) = figure.subfigs
     left, right = inner.axes
@@ -71,6 +71,8 @@ def test_the_picture_has_a_line_for_each_cost():
         "depth, graph nodes: 1.58",
     ]  # fmt: skip
     figure.draw_without_rendering()
+    legend, titles = inner.legends[0].get_window_extent(), [left.title, right.title, inner._suptitle]
+    assert not any(legend.overlaps(title.get_window_extent()) for title in titles)
 
 
 def test_one_worker_alone_is_measured_right_before_two(monkeypatch, console):

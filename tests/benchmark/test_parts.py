@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from efficientnetv2_tf.benchmark import first_step, inference, memory, peers, training, turns
+from efficientnetv2_tf.benchmark import bars, first_step, inference, memory, peers, training, turns
 from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.pictures import load_pyplot
 
@@ -172,6 +172,21 @@ def test_inference_beside_both_ways_of_keras(fake_children, recipe, console):
     for found in result["models"][B0]["batches"].values():
         del found["keras_function"]
     assert {"10 (4.00 x)", "goal: 1.3 x predict"} <= {*drawn(inference, result)}
+
+
+@pytest.mark.parametrize("goal", [1.0, 5.0, 9.0])
+def test_the_goal_s_text_covers_neither_bars_nor_values(goal):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 2), layout="constrained")
+    axis = figure.subplots()
+    rows = [bars.Bar(f"{value}", value, f"{value} ({value / 4:.2f} x)", value > 5) for value in (2, 4, 6, 8)]
+    bars.draw_bars(axis, "title", rows, (goal, "goal: 1.3 x tf.function"))
+    figure.draw_without_rendering()
+    *values, text = (text.get_window_extent() for text in axis.texts)
+    others = [*values, *(patch.get_window_extent() for patch in axis.patches), axis.title.get_window_extent()]
+    assert len(others) == 9 and not any(text.overlaps(other) for other in others)
+    assert axis.bbox.x0 < text.x0 and text.x1 < axis.bbox.x1
 
 
 def test_one_that_fails_does_not_take_the_others_with_it(console):
