@@ -27,10 +27,9 @@ _PROCESS = "efficientnetv2_tf.benchmark.growth_times"
 _NOTE = (
     "The exponent is the slope of log(cost) over log(work): up to 1, cost grows no faster than its work. The worst "
     "rise is the most that the cost of a unit of work rises from a smaller to a larger work. A training step: AdamW, "
-    "with the moving average. Two replicas are logical "
-    "devices under MirroredStrategy, two workers are processes under MultiWorkerMirroredStrategy, as is the one before "
-    "them; each has a batch of its own and both share this machine's cores, so that two have twice the work and no "
-    "more to do it with."
+    "with the moving average. Two replicas are logical devices under MirroredStrategy; two workers are processes under "
+    "MultiWorkerMirroredStrategy, as is the one worker before them. Each has a batch of its own and both share this "
+    "machine's cores, so that two have twice the work and no more to do it with."
 )
 
 
