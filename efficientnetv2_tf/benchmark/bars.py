@@ -38,7 +38,7 @@ def draw_bars(axis, title, bars, goal=None):
     Args:
         axis: of matplotlib.
         title: above them.
-        bars: `Bar`s; those with the same label stand on one another.
+        bars: `Bar`s, each with its parts end to end.
         goal: (value, text) of a line, or None.
     """
     for row, bar in enumerate(bars):
@@ -58,11 +58,13 @@ def draw_bars(axis, title, bars, goal=None):
     axis.set_title(title, fontsize=9)
     longest = max([bar.spread[1] if bar.spread else bar.value for bar in bars], default=1)
     axis.set_xlim(0, 1.35 * max(longest, goal[0] if goal else 0))
+    axis.set_ylim(-0.6, len(bars) - (0 if goal else 0.4))  # above the bars there is room for the goal's text
     axis.tick_params(axis="x", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     if goal:
         axis.axvline(goal[0], color=GOAL, linestyle="--", linewidth=1)
+        left = goal[0] > axis.get_xlim()[1] / 2  # where there is more room
         axis.annotate(
-            goal[1], (goal[0], 0), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points",
-            color=GOAL, fontsize=8,
+            goal[1], (goal[0], len(bars) - 0.3), xytext=(-4 if left else 4, 0), textcoords="offset points",
+            ha="right" if left else "left", va="center", color=GOAL, fontsize=8,
         )  # fmt: skip

@@ -10,10 +10,12 @@ import socket
 
 import numpy as np
 
+from efficientnetv2_tf.benchmark import turns
 from efficientnetv2_tf.benchmark.axes import plain_numbers
+from efficientnetv2_tf.benchmark.peers import CLASSES, network_config
 from efficientnetv2_tf.benchmark.processes import ask, asked
 from efficientnetv2_tf.benchmark.report import Table
-from efficientnetv2_tf.benchmark.steps import training_config
+from efficientnetv2_tf.benchmark.training import left_out_note
 
 IMAGE_SIZES = (32, 64, 128, 256)  # px
 BATCH_SIZES = (1, 4, 16, 64)
@@ -23,9 +25,10 @@ _PART = 4  # of benchmark.batch_size where it is not the batch that grows
 _PROCESS = "efficientnetv2_tf.benchmark.growth_times"
 _NOTE = (
     "The exponent is the slope of log(cost) over log(work): up to 1, cost grows no faster than its work. The worst "
-    "rise is the most that the cost of a unit of work rises from a smaller to a larger work. Two replicas are logical "
-    "devices under MirroredStrategy, two workers are processes under MultiWorkerMirroredStrategy; each has a batch of "
-    "its own and both share this machine's cores, so that two have twice the work and no more to do it with."
+    "rise is the most that the cost of a unit of work rises from a smaller to a larger work. A training step: AdamW, "
+    "with the moving average. Two replicas are logical devices under MirroredStrategy; two workers are processes under "
+    "MultiWorkerMirroredStrategy, as is the one worker before them. Each has a batch of its own and both share this "
+    "machine's cores, so that two have twice the work and no more to do it with."
 )
 
 
@@ -33,34 +36,57 @@ def measure(recipe, console):
     """Measures the first of a `BenchmarkRecipe`'s models, in processes of their own.
 
     Args:
-        recipe: its benchmark.models[0], image_size, batch_size, rounds, steps and seed count, and its `train` says
-            which optimizer and averages a training step has.
+        recipe: its benchmark.models[0], image_size, batch_size, rounds, steps and seed count, model.num_classes, and
+            what else `network_config` takes of it.
         console: a `rich.console.Console`.
 
     Returns:
-        {"model", "image_size", "batch_size", "series"}. Each of the series is {"name", "unit", "work" (what is counted
-        as such), "values", "works", "costs"}, where costs are lists by name, of seconds or nodes of the graph.
+        {"model", "image_size", "batch_size", "series", "left_out": {what grows: reason}}. Each of the series is
+        {"name", "unit", "work" (what is counted as such), "values", "works", "costs"}, where costs are lists by name,
+        of seconds or nodes of the graph.
+
+    Raises:
+        ConfigError: nothing could be measured.
     """
     chosen = recipe.benchmark
     name, batch_size = chosen.models[0], max(1, chosen.batch_size // _PART)
     request = {
-        "config": training_config(recipe, name).model_dump_json(),
+        "config": network_config(recipe, name, recipe.model.num_classes or CLASSES).model_dump_json(),
         "image_size": chosen.image_size,
         "batch_size": batch_size,
         "rounds": chosen.rounds,
         "steps": chosen.steps,
         "seed": chosen.seed,
     }
-    console.print(f"Growth of {name}'s steps with image size, batch and depth ...")
+
+    def measure_one(what):
+        console.print(f"Growth of {name}'s steps with {what} ...")
+        return _GROWING[what](request)
+
+    found, left_out = turns.measure_each(_GROWING, measure_one, console)
+    series = [one for several in found.values() for one in several]
+    shape = {"image_size": chosen.image_size, "batch_size": batch_size}
+    return {"model": name, **shape, "series": series, "left_out": left_out}
+
+
+def _steps(request):
     grown = {"image_sizes": IMAGE_SIZES, "batch_sizes": BATCH_SIZES, "depths": DEPTHS}
-    series = ask(_PROCESS, {**request, "kind": "steps", **grown})
-    console.print("... with replicas and workers ...")
-    replicas = ask(_PROCESS, {**request, "kind": "replicas", "replicas": [1, REPLICAS]})
-    work, seconds = _workers(request, REPLICAS)
-    training = [replicas["costs"]["training"][0], seconds]
-    workers = {**replicas, "name": "workers", "works": [replicas["works"][0], work], "costs": {"training": training}}
-    series += [replicas, workers]
-    return {"model": name, "image_size": chosen.image_size, "batch_size": batch_size, "series": series}
+    return ask(_PROCESS, {**request, "kind": "steps", **grown})
+
+
+def _replicas(request):
+    return [ask(_PROCESS, {**request, "kind": "replicas", "replicas": [1, REPLICAS]})]
+
+
+def _growing_workers(request):
+    """A worker alone, and right after it several: what differs is nothing but their number."""
+    numbers = [1, REPLICAS]
+    works, seconds = zip(*(_workers(request, number) for number in numbers), strict=True)
+    named = {"name": "workers", "unit": "", "work": "multiply-adds", "values": numbers}
+    return [{**named, "works": [*works], "costs": {"training": [*seconds]}}]
+
+
+_GROWING = {"image size, batch and depth": _steps, "replicas": _replicas, "workers": _growing_workers}
 
 
 def _workers(request, number):
@@ -112,7 +138,8 @@ def tables(result):
         f"Growth of {result['model']}, at {result['image_size']} px and batch {result['batch_size']} unless they grow"
     )
     each = ("", "cost", "work", "", "for each unit of work, of the first")
-    return [Table(title, headings, tuple(rows), _NOTE), Table("Growth, point by point", each, tuple(points))]
+    note = _NOTE + left_out_note(result["left_out"])
+    return [Table(title, headings, tuple(rows), note), Table("Growth, point by point", each, tuple(points))]
 
 
 _MARKERS = {"training": "o-", "inference": "s--", "first step": "^-", "graph nodes": "v--"}
@@ -125,6 +152,7 @@ def draw(figure, result):
         figure: a matplotlib `SubFigure`.
         result: of `measure`.
     """
+    figure.suptitle(f"Growth of {result['model']}")
     left, right = figure.subplots(1, 2)
     colors = [f"tab:{name}" for name in ("blue", "orange", "green", "red", "purple", "brown")]
     for series, color in zip(result["series"], colors, strict=False):
@@ -136,12 +164,16 @@ def draw(figure, result):
                 left.plot(works / 1e9, np.array(found) * 1e3, _MARKERS[cost], **style)
             share = np.array(found) / works
             right.plot(works / works[0], share / share[0], _MARKERS[cost], **style)
-    left.set(xscale="log", yscale="log", xlabel="billion multiply-adds of a step", ylabel="ms of a step")
     right.axhline(1, color="black", linewidth=1)
-    right.set(xscale="log", yscale="log", xlabel="work, in those of the first point")
-    right.set_ylabel("cost of a unit of work, in those of the first point")
-    left.set_title(f"{result['model']}: time of a step", fontsize=10)
-    right.set_title("above the line: grows faster than its work", fontsize=10)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8, title="and its exponent")
     for axis in (left, right):
+        axis.set_xscale("log")
+        axis.set_yscale("log")
         plain_numbers(axis)
+    right.set_yscale("linear")  # around 1, where a logarithmic scale has a single number
+    right.set_ylim(bottom=0)
+    left.set(xlabel="billion multiply-adds of a step", ylabel="ms of a step")
+    right.set(xlabel="work / the first point's", ylabel="cost of a unit of work / the first point's")
+    left.set_title("time of a step", fontsize=9)
+    right.set_title("above 1: faster than its work", fontsize=9)
+    legend = {"fontsize": 8, "title": "and its exponent", "title_fontsize": 8}
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", **legend)

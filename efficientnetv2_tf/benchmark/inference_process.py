@@ -4,6 +4,8 @@ The first request is {"peer", "config", "image_size", "folder"}. A further one i
 the times of at least so many calls. The peer "export" writes this package's files to the folder and ends there.
 """
 
+import contextlib
+import os
 import pathlib
 import time
 
@@ -23,6 +25,13 @@ def pictures(batch_size, image_size, low=-1, high=1):
     """float32 [batch_size, image_size, image_size, 3], random."""
     shape = [batch_size, image_size, image_size, 3]
     return np.random.default_rng(0).uniform(low, high, shape).astype(np.float32)
+
+
+def usable_cores():
+    """How many of the machine's cores this process may use, where the system tells; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 # Each gives a function from a batch size to a function that classifies one batch, to the end of it.
@@ -45,8 +54,6 @@ def _saved_model(work, config):
 
 def _tflite(mode):
     def open_file(work, config):
-        import os
-
         from efficientnetv2_tf.deploy.tflite_model import make_interpreter
 
         path = pathlib.Path(work["folder"]) / f"{mode}.tflite"
@@ -54,7 +61,7 @@ def _tflite(mode):
 
         def prepare(batch_size):
             images = pictures(batch_size, work["image_size"], 0, 255)
-            interpreter = make_interpreter(content, os.cpu_count() or 1)
+            interpreter = make_interpreter(content, usable_cores())
             (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
             if batch_size != taken["shape"][0]:
                 interpreter.resize_tensor_input(taken["index"], images.shape)
@@ -181,25 +188,34 @@ def _export(work, config):
     from efficientnetv2_tf.deploy.tflite_convert import converter_of
     from efficientnetv2_tf.networks.model import get_model
 
-    fields = ("blocks", "width_coefficient", "depth_coefficient", "feature_size", "activation")
+    fields = ("blocks", "width_coefficient", "depth_coefficient")
     options = {name: getattr(config.model, name) for name in fields}
     network, size = get_model(config.model.name, num_classes=CLASSES, **options), work["image_size"]
     names = tuple(map(str, range(CLASSES)))
     bundle = Bundle(network, size, network.preprocessing, True, names, False, config.model.name)
     folder = pathlib.Path(work["folder"])
     write_saved_model(bundle, folder / SAVED_MODEL)
-    _attempt(folder / ONNX, lambda path: write_onnx(bundle, path))
-    with converter_of(bundle, pictures(_CALIBRATION, size, 0, 255)) as converter:
-        for mode in ("float32", "int8"):
-            _attempt(folder / f"{mode}.tflite", lambda path, mode=mode: path.write_bytes(converter.convert(mode)))
+    with _leaving_reason(folder / ONNX):
+        write_onnx(bundle, folder / ONNX)
+    files = {mode: folder / f"{mode}.tflite" for mode in ("float32", "int8")}
+    with (
+        _leaving_reason(*files.values()),
+        converter_of(bundle, pictures(_CALIBRATION, size, 0, 255)) as converter,
+    ):
+        for mode, path in files.items():
+            with _leaving_reason(path):
+                path.write_bytes(converter.convert(mode))
 
 
-def _attempt(path, write):
+@contextlib.contextmanager
+def _leaving_reason(*paths):
+    """Leaves the reason in place of files that cannot be written, for `_written`; whoever needs them is left out."""
     try:
-        write(path)
+        yield
     except Exception as error:  # of an optional package; the others go on
-        path.unlink(missing_ok=True)
-        path.with_suffix(".reason").write_text(f"it was not written: {error}", encoding="utf-8")
+        for path in paths:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".reason").write_text(f"it was not written: {error}", encoding="utf-8")
 
 
 def _begin(work, next_request, tell):

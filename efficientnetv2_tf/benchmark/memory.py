@@ -19,7 +19,7 @@ def measure(recipe, console):
 
     Returns:
         {"models": {model: {"peers": {name: {"label", "ours", "versions", "peak": bytes, "steps": bytes, "ratio",
-        "steps_ratio"}}, "left_out"}}, and the settings}.
+        "steps_ratio"}}, "left_out"}}, and the settings}. A ratio is None where there is nothing to divide by.
     """
     settings = recipe.benchmark
     return {
@@ -36,14 +36,18 @@ def _measure(recipe, model, console):
         for name in field.waiting:
             field.start([name])
             built = {key: process.facts["memory_built"] for key, process in field.processes.items()}
-            for key, answers in field.take_turns({"steps": recipe.benchmark.steps}, 1).items():
-                found[key] = {"peak": answers[0]["peak_memory"], "steps": answers[0]["peak_memory"] - built[key]}
+            for key, (answer,) in field.take_turns({"steps": recipe.benchmark.steps}, 1).items():
+                if None in (built[key], answer["peak_memory"]):
+                    field.leave_out(key, "this system does not tell how much memory a process takes")
+                    continue
+                found[key] = {"peak": answer["peak_memory"], "steps": answer["peak_memory"] - built[key]}
                 field.leave(key)
     peers, reference = turns.described(TRAINING, found), found.get(REFERENCE)
     for name, memory in found.items():
         peers[name] |= memory
         for ratio, key in (("ratio", "peak"), ("steps_ratio", "steps")):
-            peers[name][ratio] = memory[key] / reference[key] if reference else None
+            # Where the system tells nothing but the peak, steps may add nothing to it.
+            peers[name][ratio] = memory[key] / reference[key] if reference and reference[key] else None
         console.print(f"  {model}, {peers[name]['label']}: {memory['peak'] / _MIB:,.0f} MiB")
     return {"peers": peers, "left_out": field.left_out}
 

@@ -3,20 +3,20 @@
 `python -m` of this module reads one request in JSON a line on its standard input, and answers each with a line.
 """
 
-import contextlib
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 import time
 
 from efficientnetv2_tf.benchmark.networks import KINDS, network_blocks, timm_name
+from efficientnetv2_tf.child_process import answer_lines
 from efficientnetv2_tf.networks.variants import get_variant
 
 _CLASSES = 1000
 _MOMENTUM, _LEARNING_RATE = 0.9, 1e-3
 _DROP_CONNECT_RATE = 0.2
+_COMPILATIONS = 64  # of the same code: for training and inference of each network at each batch that was tried
 # What frameworks say when there is no memory left, in lower case.
 _OUT_OF_MEMORY = ("resource_exhausted", "out of memory", "failed to allocate")
 
@@ -126,7 +126,7 @@ class OnTimm:
         rates = {"drop_rate": get_variant(name).dropout_rate, "drop_path_rate": _DROP_CONNECT_RATE}
         model = timm.create_model(timm_name(name), num_classes=_CLASSES, **rates)
         self._model = model.to(self._device, memory_format=torch.channels_last)
-        self._compiled = torch.compile(self._model)
+        self._compiled = _compiled(self._model)
         self._optimizer = torch.optim.SGD(self._model.parameters(), _LEARNING_RATE, momentum=_MOMENTUM)
         images = torch.rand(batch_size, 3, image_size, image_size, device=self._device) * 2 - 1
         self._images = images.to(memory_format=torch.channels_last)
@@ -162,6 +162,18 @@ class OnTimm:
                     self._compiled(self._images)
         if self._device == "cuda":
             torch.cuda.synchronize()
+
+
+def _compiled(model):
+    """`torch.compile` for these very shapes, as JAX does; with others' too, a second image size would be slower."""
+    import torch
+
+    # All networks of a group share the code that is compiled, and so its limit, past which one would run uncompiled.
+    # They take turns, so nothing that was compiled before may be dropped.
+    for name, value in {"recompile_limit": _COMPILATIONS, "fail_on_recompile_limit_hit": True}.items():
+        if hasattr(torch._dynamo.config, name):  # an older PyTorch warns
+            setattr(torch._dynamo.config, name, value)
+    return torch.compile(model, dynamic=False)
 
 
 def _torch_device():
@@ -207,13 +219,5 @@ def _within_memory(networks, name, make):
     return True
 
 
-def _main():
-    # What libraries print must not come between the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.suppress(BrokenPipeError):
-        _serve(iter(sys.stdin), lambda values: print(json.dumps(values), file=answers, flush=True))
-
-
 if __name__ == "__main__":
-    _main()
+    answer_lines(_serve)

@@ -70,7 +70,7 @@ def keras_cv(model, image_size):
 
 
 def timm_network(model):
-    """timm's port of the release's network, channels last.
+    """timm's port of the release's network, channels last, with the variant's dropout and stochastic depth.
 
     Args:
         model: a resolved `ModelConfig`.
@@ -84,7 +84,8 @@ def timm_network(model):
     name = f"tf_efficientnetv2_{_v2_suffix(model)}"
     if model.blocks is not None or _is_scaled(model) or name not in timm.list_models("tf_efficientnetv2_*"):
         raise LeftOutError(f"it has no {model.name} with such blocks and coefficients")
-    return timm.create_model(name, num_classes=CLASSES).to(memory_format=torch.channels_last)
+    rates = {"drop_rate": model.dropout_rate, "drop_path_rate": model.drop_connect_rate}
+    return timm.create_model(name, num_classes=CLASSES, **rates).to(memory_format=torch.channels_last)
 
 
 def _v2_suffix(model):

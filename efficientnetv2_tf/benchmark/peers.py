@@ -7,10 +7,11 @@ import time
 
 from efficientnetv2_tf.benchmark.processes import ON_CPU
 from efficientnetv2_tf.child_process import ChildEndedError, ChildProcess
-from efficientnetv2_tf.training.hparams import Config, resolve
+from efficientnetv2_tf.training.hparams import Config, ConfigError, resolve
 
 CLASSES = 1000
 LEARNING_RATE = 1e-3  # of AdamW, constant
+WEIGHT_DECAY = 1e-5  # of AdamW, of kernels only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Peer:
     @property
     def ours(self):
         return not self.library
+
+    @property
+    def required(self):
+        """Whether nothing is worth measuring without it: this package's own, where it needs no optional package."""
+        return self.ours and not self.packages
 
 
 # A training step on the same work but for the second, which also keeps the moving average that we train with.
@@ -62,25 +68,30 @@ class LeftOutError(Exception):
     """A peer cannot be measured; the message says why."""
 
 
-def network_config(recipe, model):
-    """The resolved `Config` with which this package does the same work as its peers.
+# All that a recipe says about the work; the rest is the package's default, so that the work is the same for all.
+_OF_THE_RECIPE = {"model": {"blocks", "width_coefficient", "depth_coefficient"}, "runtime": {"onednn"}}
+
+
+def network_config(recipe, model, num_classes=CLASSES):
+    """The resolved `Config` with which this package does the same work as its peers: AdamW in float32.
 
     Args:
-        recipe: a `BenchmarkRecipe`; its `model` may scale the networks or replace their blocks.
+        recipe: a `BenchmarkRecipe`. Its `benchmark` says seed, image size and batch size; its `model` may scale the
+            networks or replace their blocks, and runtime.onednn counts. Nothing else of it does.
         model: name of the network.
+        num_classes: of the classifier.
     """
-    batch_size = recipe.benchmark.batch_size
-    sections = recipe.model_dump(include={*Config.model_fields})
-    sections["model"] |= {"name": model, "num_classes": CLASSES}
-    sections["runtime"] |= {"seed": recipe.benchmark.seed}
-    sections["data"] |= {"batch_size": batch_size, "eval_batch_size": None, "multi_label": False}
-    sections["progressive"] |= {"stages": 1, "image_size": (recipe.benchmark.image_size,) * 2, "dropout": None}
-    sections["train"] |= {
+    settings, sections = recipe.benchmark, recipe.model_dump(include=_OF_THE_RECIPE)
+    sections["model"] |= {"name": model, "num_classes": num_classes}
+    sections["runtime"] |= {"seed": settings.seed, "mixed_precision": "float32"}
+    sections["data"] = {"batch_size": settings.batch_size}
+    sections["progressive"] = {"stages": 1, "image_size": (settings.image_size,) * 2}
+    sections["train"] = {
         "optimizer": "adamw",
-        "lr_per_256_images": LEARNING_RATE * 256 / batch_size,
+        "weight_decay": WEIGHT_DECAY,
+        "lr_per_256_images": LEARNING_RATE * 256 / settings.batch_size,
         "lr_schedule": "constant",
         "lr_warmup_epochs": 0.0,
-        "lr_min_per_256_images": 0.0,
         "label_smoothing": 0.0,
     }
     return resolve(Config.model_validate(sections))
@@ -169,7 +180,7 @@ def serve_peers(begin):
         try:
             begin(next_request(), next_request, tell)
         except Exception as error:  # whatever is wrong with this one, the others go on
-            tell({"failed": _reason(error)})
+            tell({"failed": reason_of(error)})
 
     return serve
 
@@ -177,6 +188,10 @@ def serve_peers(begin):
 _LONGEST_REASON = 300  # characters
 
 
-def _reason(error):
-    text = " ".join(str(error).split())[:_LONGEST_REASON]
-    return text if isinstance(error, LeftOutError) else f"{type(error).__name__}: {text}"
+def reason_of(error):
+    """An exception as one line, of which a long one loses its middle."""
+    text = " ".join(str(error).split())
+    if len(text) > _LONGEST_REASON:
+        half = _LONGEST_REASON // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return text if isinstance(error, LeftOutError | ConfigError) else f"{type(error).__name__}: {text}"

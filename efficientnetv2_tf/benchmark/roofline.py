@@ -5,10 +5,12 @@ the machine's memory bandwidth (Williams et al., Roofline, CACM 2009). Both limi
 the stages, in turns with them (`stage_times.py`).
 """
 
+from efficientnetv2_tf.benchmark import turns
 from efficientnetv2_tf.benchmark.axes import plain_numbers
+from efficientnetv2_tf.benchmark.peers import CLASSES, network_config
 from efficientnetv2_tf.benchmark.processes import ask
 from efficientnetv2_tf.benchmark.report import Table
-from efficientnetv2_tf.benchmark.steps import training_config
+from efficientnetv2_tf.benchmark.training import left_out_note
 
 KINDS = ("forward", "training")
 _NOTE = (
@@ -16,7 +18,7 @@ _NOTE = (
     "pass (outputs, gradients of inputs, gradients of weights), 2 times in the stem, whose pictures need no gradient. "
     "Intensity: operations for each byte that has to move when each of these layers reads its input and weights and "
     "writes its output once. Of the roof: of the lesser of the matrix-product rate and intensity times bandwidth; what "
-    "stays in caches can be above it."
+    "stays in caches can be above it. The training step of the whole network: AdamW, with the moving average."
 )
 
 
@@ -24,32 +26,47 @@ def measure(recipe, console):
     """Measures each model of a `BenchmarkRecipe` in float32, in a process of its own.
 
     Args:
-        recipe: its benchmark.models, image_size, batch_size, rounds, steps and seed count, and its `train` says which
-            optimizer and averages a training step has.
+        recipe: its benchmark.models, image_size, batch_size, rounds, steps and seed count, model.num_classes, and
+            what else `network_config` takes of it.
         console: a `rich.console.Console`.
 
     Returns:
-        {"image_size", "batch_size", "models"}, the last a list of {"name", "gflops" and "gigabytes" a second of this
-        machine, "stages", "whole"}. A stage has "name", and "forward" and "training" with "seconds", "operations",
-        "bytes" of a batch, "gflops" (achieved), "intensity", "share" of the matrix-product rate and "of_roof".
+        {"image_size", "batch_size", "models", "left_out": {model: reason}}, "models" a list of {"name", "gflops" and
+        "gigabytes" a second of this machine, "stages", "whole"}. A stage has "name", and "forward" and "training" with
+        "seconds", "operations", "bytes" of a batch, "gflops" (achieved), "intensity", "share" of the matrix-product
+        rate and "of_roof".
+
+    Raises:
+        ConfigError: no model could be measured.
     """
     chosen = recipe.benchmark
-    models = []
-    for name in chosen.models:
+
+    def measure_one(name):
         console.print(f"Roofline of {name}, stage by stage ...")
-        config = training_config(recipe, name)
-        runtime = config.runtime.model_copy(update={"mixed_precision": "float32"})
-        request = {
-            "config": config.model_copy(update={"runtime": runtime}).model_dump_json(),
-            "image_size": chosen.image_size,
-            "batch_size": chosen.batch_size,
-            "rounds": chosen.rounds,
-            "steps": chosen.steps,
-            "seed": chosen.seed,
-        }
-        measured = ask("efficientnetv2_tf.benchmark.stage_times", request)
-        models.append({"name": name, **with_rates(measured)})
-    return {"image_size": chosen.image_size, "batch_size": chosen.batch_size, "models": models}
+        return with_rates(_measure(recipe, name))
+
+    found, left_out = turns.measure_each(chosen.models, measure_one, console)
+    models = [{"name": name, **measured} for name, measured in found.items()]
+    return {
+        "image_size": chosen.image_size,
+        "batch_size": chosen.batch_size,
+        "models": models,
+        "left_out": left_out,
+    }
+
+
+def _measure(recipe, name):
+    """The answer of `stage_times.measure`."""
+    chosen = recipe.benchmark
+    request = {
+        "config": network_config(recipe, name, recipe.model.num_classes or CLASSES).model_dump_json(),
+        "image_size": chosen.image_size,
+        "batch_size": chosen.batch_size,
+        "rounds": chosen.rounds,
+        "steps": chosen.steps,
+        "seed": chosen.seed,
+    }
+    return ask("efficientnetv2_tf.benchmark.stage_times", request)
 
 
 def with_rates(measured):
@@ -89,7 +106,7 @@ def _table(model, result):
         f"Roofline: {model['name']} at {result['image_size']} px, batch {result['batch_size']}; matrix products "
         f"{model['gflops']:.0f} GFLOP/s, memory {model['gigabytes']:.0f} GB/s"
     )
-    return Table(title, tuple(headings), tuple(rows), _NOTE)
+    return Table(title, tuple(headings), tuple(rows), _NOTE + left_out_note(result["left_out"]))
 
 
 def draw(figure, result):

@@ -6,18 +6,21 @@
 import statistics
 import time
 
+from efficientnetv2_tf.benchmark import turns
 from efficientnetv2_tf.benchmark.bars import OURS
 from efficientnetv2_tf.benchmark.peers import network_config
 from efficientnetv2_tf.benchmark.processes import ask
 from efficientnetv2_tf.benchmark.report import Table
+from efficientnetv2_tf.benchmark.training import left_out_note
 from efficientnetv2_tf.child_process import answer_lines
-from efficientnetv2_tf.training.hparams import Config
+from efficientnetv2_tf.training.hparams import Config, ConfigError
 
-_STAGES, _EPOCHS_A_STAGE, _STEPS = 3, 2, 8  # steps an epoch
+_STAGES, _EPOCHS_A_STAGE, _STEPS = 3, 2, 8  # steps an epoch, where there are as many pictures
+PICTURES = 1437  # of digits' training split, whose module loads TensorFlow
 _SMALLEST = 32  # px
 _STALL, _NOTICED = 2.0, 0.5  # times the median of its size, and s above it: who waits for less does not notice
 _NOTE = (
-    "Pictures of {dataset}, {steps} steps an epoch, two epochs a size, in one fit. A step is from the end of the one "
+    "Pictures of {dataset}, steps an epoch: {steps}, two epochs a size, in one fit. A step is from the end of the one "
     "before to its own end, so that all between two epochs counts. A stall: more than {stall:g} times the median of "
     "its size and {noticed:g} s above it, but for the first step of a size. The first step of all is in the part "
     "first_step."
@@ -31,21 +34,47 @@ def measure(recipe, console):
         {"models": {model: {"steps": [{"epoch", "image_size", "first_of_size", "first_of_epoch", "seconds"}], "sizes":
         [{"image_size", "median", "first", "epoch_first", "longest": seconds}], "stalls": [a step]}}, and the settings}.
         "first" is the first step of a size, None of the first one; "epoch_first" the longest of those that begin other
-        epochs, "longest" of the others.
+        epochs, "longest" of the others. "left_out" is {model: reason}.
+
+    Raises:
+        ConfigError: there are no pictures for a single step, or no model could be measured.
     """
-    models = {}
-    for model in recipe.benchmark.models:
-        config = _config(recipe, model)
-        steps = ask("efficientnetv2_tf.benchmark.stage_switch", config.model_dump(mode="json"))
-        models[model] = summarize(steps)
-        console.print(f"  {model}: {len(steps)} steps, {len(models[model]['stalls'])} stalls")
-    return {"dataset": config.data.dataset, "steps": _STEPS, "stall": _STALL, "noticed": _NOTICED, "models": models}
+    number = steps_per_epoch(recipe.benchmark.batch_size)
+
+    def measure_one(model):
+        found = summarize(_measure(recipe, model, number))
+        console.print(f"  {model}: {len(found['steps'])} steps, {len(found['stalls'])} stalls")
+        return found
+
+    models, left_out = turns.measure_each(recipe.benchmark.models, measure_one, console)
+    settings = {"dataset": "digits", "steps": number, "stall": _STALL, "noticed": _NOTICED}
+    return {**settings, "models": models, "left_out": left_out}
 
 
-def _config(recipe, model):
+def steps_per_epoch(batch_size):
+    """How many steps an epoch has, of those that there are pictures for.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if batch_size > PICTURES:
+        raise ConfigError(
+            f"benchmark.batch_size: expected at most {PICTURES} in the part stage_switch, for digits has no more "
+            f"pictures. Received: {batch_size}"
+        )
+    return min(_STEPS, PICTURES // batch_size)
+
+
+def _measure(recipe, model, steps):
+    """The steps of a training, in a process of its own."""
+    config = _config(recipe, model, steps)
+    return ask("efficientnetv2_tf.benchmark.stage_switch", config.model_dump(mode="json"))
+
+
+def _config(recipe, model, steps):
     """A short progressive training of the network on pictures that need no download."""
     config, settings = network_config(recipe, model), recipe.benchmark
-    count = settings.batch_size * _STEPS
+    count = settings.batch_size * steps
     sections = config.model_dump()
     sections["model"] |= {"num_classes": None}
     sections["data"] |= {"dataset": "digits", "train_split": f"train[:{count}]", "crop": "none", "flip": False}
@@ -54,7 +83,7 @@ def _config(recipe, model):
         "image_size": (min(max(_SMALLEST, settings.image_size // 2), settings.image_size), settings.image_size),
         "image_size_ramp": "linear",
     }
-    sections["train"] |= {"epochs": _STAGES * _EPOCHS_A_STAGE, "ema_decay": recipe.train.ema_decay}
+    sections["train"] |= {"epochs": _STAGES * _EPOCHS_A_STAGE}
     return Config.model_validate(sections)
 
 
@@ -106,7 +135,7 @@ def tables(result):
         ]
     said = f" Stalls: {'; '.join(stalls)}." if stalls else " No step stalled."
     headings = ("", "px", "median step, s", "first of the size", "first of another epoch, longest", "others, longest")
-    note = _NOTE.format(**result) + said
+    note = _NOTE.format(**result) + said + left_out_note(result["left_out"])
     return [Table("Steps of a progressive training, s (x median)", headings, tuple(rows), note)]
 
 
@@ -133,12 +162,13 @@ def draw(figure, result):
                 axis.plot(*zip(*points, strict=True), marker, color=color, markersize=5, label=label)
         edges = [number for number, step in enumerate(steps) if step["first_of_size"]]
         for edge, size in zip(edges, _sizes(steps), strict=True):
-            axis.annotate(f"{size} px", (edge, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8)
-        axis.set_ylim(bottom=0, top=1.15 * max(seconds))
+            place = {"xycoords": ("data", "axes fraction"), "xytext": (0, -4), "textcoords": "offset points"}
+            axis.annotate(f"{size} px", (edge, 1), **place, va="top", fontsize=8)
+        axis.set_ylim(bottom=0, top=1.25 * max(seconds))
         axis.set_title(model, fontsize=9)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
-    axes[0].legend(loc="center right", fontsize=8)
+    axes[0].legend(loc="lower right", fontsize=8)  # below the steps, of which the last are the longest
     axes[-1].set_xlabel("step (the first of all is left out)", fontsize=8)
 
 

@@ -7,23 +7,6 @@ import numpy as np
 
 from efficientnetv2_tf.networks.block_string import round_filters
 from efficientnetv2_tf.networks.cost import stage_costs
-from efficientnetv2_tf.training.hparams import Config, resolve
-
-CLASSES = 1000  # where the recipe does not say
-
-
-def training_config(recipe, name):
-    """The resolved `Config` of one of a `BenchmarkRecipe`'s models, at its benchmark.image_size and batch_size."""
-    chosen = recipe.benchmark
-    size, num_classes = chosen.image_size, recipe.model.num_classes or CLASSES
-    updates = {
-        "model": {"name": name, "num_classes": num_classes},
-        "data": {"batch_size": chosen.batch_size},
-        "progressive": {"stages": 1, "image_size": (size, size)},
-    }
-    sections = {section: getattr(recipe, section) for section in Config.model_fields}
-    sections |= {section: sections[section].model_copy(update=update) for section, update in updates.items()}
-    return resolve(Config(**{section: value.model_dump() for section, value in sections.items()}))
 
 
 def take_turns(steps, rounds, repeats):
@@ -65,7 +48,7 @@ def make_classifier(config, strategy=None):
     """A `Classifier` as the trainer builds it, in the first of 100 steps an epoch.
 
     Args:
-        config: of `training_config`.
+        config: of `peers.network_config`.
         strategy: a `tf.distribute.Strategy`; None is TensorFlow's default one.
     """
     import keras

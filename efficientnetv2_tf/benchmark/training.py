@@ -1,16 +1,19 @@
-"""Images a second of training steps: same network, batch, loss and optimizer, all in turns."""
+"""Images a second of training steps: same network, batch, loss and optimizer, each in turns with a reference."""
 
 from efficientnetv2_tf.benchmark import bars, turns
-from efficientnetv2_tf.benchmark.peers import TRAINING
+from efficientnetv2_tf.benchmark.peers import TRAINING, WEIGHT_DECAY
 from efficientnetv2_tf.benchmark.report import Table
 
 GOAL = 1.3  # times the images/s of the reference
 REFERENCE = "keras_applications"
 _NOTE = (
-    "Medians of {rounds} turns of {steps} steps, with the quartiles. Same work for all: AdamW, cross entropy on "
-    "one-hot labels, random weights, one batch in memory; dropout and stochastic depth as each has them by default. "
-    "The moving average of all weights, with which this package trains by default, is more work. Ratio: median of the "
-    "turns'."
+    "Medians of {rounds} turns of {steps} steps, with the quartiles: one library after the other takes turns with "
+    "keras.applications, so that no more than two are in memory. Ratio, by which the rows are ordered: median over the "
+    "turns of both; keras.applications' own row has all of its turns. Same work for all: float32, AdamW with a weight "
+    "decay of {weight_decay:g} on kernels only, cross entropy on one-hot labels, random weights, one batch in memory, "
+    "the variant's dropout and stochastic depth (of keras-cv the latter only). The moving average of all weights, with "
+    "which this package trains by default, is more work. This package asks for oneDNN; Keras leaves that to "
+    "TensorFlow, which by itself uses it on CPUs with AVX-512."
 )
 
 
@@ -31,31 +34,47 @@ def measure(recipe, console):
         "batch_size": settings.batch_size,
         "rounds": settings.rounds,
         "steps": settings.steps,
+        "weight_decay": WEIGHT_DECAY,
         "models": {model: _measure(recipe, model, console) for model in settings.models},
     }
 
 
 def _measure(recipe, model, console):
-    settings = recipe.benchmark
+    settings, found, of_reference = recipe.benchmark, {}, []
     with turns.training_field(recipe, model, console) as field:
-        console.print(f"  {model}: building and warming up ...")
-        field.start()
-        facts = {name: process.facts for name, process in field.processes.items()}
-        answers = field.take_turns({"steps": settings.steps}, settings.rounds)
-    rates = {
-        name: [settings.batch_size * settings.steps / sum(answer["seconds"]) for answer in found]
-        for name, found in answers.items()
+        peers = turns.described(TRAINING, field.waiting)
+        for name, facts, answers in field.take_turns_beside(REFERENCE, {"steps": settings.steps}, settings.rounds):
+            rates = {key: _rates(turn, settings) for key, turn in answers.items()}
+            of_reference += rates.get(REFERENCE, [])
+            if name in rates:
+                found[name] = _found(facts, rates[name], rates.get(REFERENCE))
+                console.print(f"  {model}, {peers[name]['label']}: {found[name]['median']:.1f} images/s")
+        if REFERENCE in field.processes:
+            found[REFERENCE] = _found(field.processes[REFERENCE].facts, of_reference, of_reference)
+    measured = {name: peer | found[name] for name, peer in peers.items() if name in found}
+    return {"peers": measured, "left_out": field.left_out}
+
+
+def _rates(answers, settings):
+    return [settings.batch_size * settings.steps / sum(answer["seconds"]) for answer in answers]
+
+
+def _found(facts, rates, references):
+    return {
+        "parameters": facts["parameters"],
+        "images_per_second": rates,
+        **turns.spread(rates),
+        "ratio": turns.ratios(rates, references),
     }
-    peers = turns.described(TRAINING, rates)
-    for name, values in rates.items():
-        peers[name] |= {
-            "parameters": facts[name]["parameters"],
-            "images_per_second": values,
-            **turns.spread(values),
-            "ratio": turns.ratios(values, rates.get(REFERENCE)),
-        }
-        console.print(f"  {model}, {peers[name]['label']}: {peers[name]['median']:.1f} images/s")
-    return {"peers": peers, "left_out": field.left_out}
+
+
+def _slowest_first(peers):
+    """By the ratio, for their turns were not side by side; those without one come first, by their own rate."""
+
+    def order(peer):
+        return (1, peer["ratio"]["median"]) if peer["ratio"] else (0, peer["median"])
+
+    return sorted(peers.values(), key=order)
 
 
 def tables(result):
@@ -72,7 +91,7 @@ def _table(model, found, result):
             f"{peer['ratio']['median']:.2f}" if peer["ratio"] else "-",
             f"{peer['parameters']:,}",
         )
-        for peer in sorted(found["peers"].values(), key=lambda peer: -peer["median"])
+        for peer in reversed(_slowest_first(found["peers"]))
     ]
     return Table(
         f"Training {model} at {result['image_size']} px, batch {result['batch_size']}",
@@ -94,7 +113,6 @@ def draw(figure, result):
     figure.suptitle(f"Training step, {result['image_size']} px, batch {result['batch_size']}: images/s")
     axes = figure.subplots(1, len(result["models"]), squeeze=False)[0]
     for axis, (model, found) in zip(axes, result["models"].items(), strict=True):
-        peers = sorted(found["peers"].values(), key=lambda peer: peer["median"])
         rows = [
             bars.Bar(
                 peer["label"],
@@ -103,7 +121,7 @@ def draw(figure, result):
                 peer["ours"],
                 (peer["low"], peer["high"]),
             )
-            for peer in peers
+            for peer in _slowest_first(found["peers"])
         ]
         reference = found["peers"].get(REFERENCE)
         goal = (GOAL * reference["median"], f"goal: {GOAL} x") if reference else None

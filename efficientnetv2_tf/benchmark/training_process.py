@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from efficientnetv2_tf.benchmark import peer_networks
-from efficientnetv2_tf.benchmark.peers import CLASSES, LEARNING_RATE, serve_peers
+from efficientnetv2_tf.benchmark.peers import CLASSES, LEARNING_RATE, WEIGHT_DECAY, serve_peers
 from efficientnetv2_tf.child_process import answer_lines
 from efficientnetv2_tf.training.hparams import Config
 from efficientnetv2_tf.training.process_memory import current_memory, peak_memory
@@ -113,11 +113,22 @@ def _train_keras(library, build):
         keras.utils.set_random_seed(config.runtime.seed)
         model = build(config.model, config.progressive.image_size[1])
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.AdamW(LEARNING_RATE), loss, metrics=[])
+        model.compile(keras_optimizer(model), loss, metrics=[])
         turns.built(_parameters(model))
         _fit(model, config, turns)
 
     return train
+
+
+def keras_optimizer(model):
+    """Keras' AdamW for a Keras model; as this package's, it decays kernels only."""
+    import keras
+
+    from efficientnetv2_tf.training.optimizers import is_kernel
+
+    optimizer = keras.optimizers.AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if not is_kernel(v)])
+    return optimizer
 
 
 def _parameters(model):
@@ -140,11 +151,11 @@ def _train_timm(config, turns, compiled=False):
     turns.imported()
     torch.manual_seed(config.runtime.seed)
     model = peer_networks.timm_network(config.model).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    optimizer = torch_optimizer(model)
     images, labels = map(torch.from_numpy, batch(config))
     images = images.permute(0, 3, 1, 2)  # whose memory is channels last, as that of the network's weights
     turns.built(sum(parameter.numel() for parameter in model.parameters()))
-    forward = torch.compile(model) if compiled else model
+    forward = torch.compile(model, dynamic=False) if compiled else model
     for _ in range(_FOREVER):
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(forward(images), labels)
@@ -152,6 +163,16 @@ def _train_timm(config, turns, compiled=False):
         optimizer.step()
         loss.item()
         turns.step_done()
+
+
+def torch_optimizer(model):
+    """PyTorch's AdamW for a `torch.nn.Module`; likewise."""
+    import torch
+
+    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": kernels, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=LEARNING_RATE)
 
 
 def _train_timm_compiled(config, turns):

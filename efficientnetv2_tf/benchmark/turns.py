@@ -10,14 +10,19 @@ from efficientnetv2_tf.benchmark.peers import (
     PeerProcess,
     chosen,
     network_config,
+    reason_of,
     versions_of,
 )
+from efficientnetv2_tf.training.hparams import ConfigError
 
 TRAINING_MODULE = "efficientnetv2_tf.benchmark.training_process"
 
 
 class Field:
     """Those who take part; each works in a process of its own, and only when it is asked.
+
+    Who cannot do the work is left out; but without this package's own there is nothing to compare, so where one that
+    needs no optional package fails, all methods raise `ConfigError` with the reason.
 
     Args:
         module: that measures.
@@ -76,15 +81,44 @@ class Field:
                     answers[name].append(self.processes[name].ask(request))
         return {name: answers[name] for name in self.processes}
 
+    def take_turns_beside(self, reference, request, rounds):
+        """Starts each and lets it take all its turns with a reference only, so that at most two are in memory.
+
+        Args:
+            reference: name of the one that stays; where it does not take part or was left out, the others are alone.
+            request: the same for all.
+            rounds: number of turns of each other one, and of the reference with each of them.
+
+        Yields:
+            (name, the first answer of that one, {name: [an answer for each round]} of both), as of `take_turns`.
+        """
+        if reference in self.waiting:
+            self.start([reference])
+        for name in [name for name in self.waiting if name != reference]:
+            self.start([name])
+            if name in self.processes:
+                facts = self.processes[name].facts
+                answers = self.take_turns(request, rounds)
+                if name in self.processes:
+                    self.leave(name)
+                yield name, facts, answers
+
+    def leave_out(self, name, reason):
+        """Ends one that cannot be measured, and says why."""
+        label = self._peers[name].label
+        if name in self.processes:
+            self.leave(name)
+        if self._peers[name].required:
+            raise ConfigError(f"{label} could not be measured: {reason}")
+        self.left_out[label] = reason
+        self._console.print(f"  {label} is left out: {reason}", markup=False, soft_wrap=True)
+
     @contextlib.contextmanager
     def _leaving_out(self, name):
         try:
             yield
         except LeftOutError as error:
-            self.left_out[self._peers[name].label] = str(error)
-            self._console.print(f"  {self._peers[name].label} is left out: {error}", markup=False, soft_wrap=True)
-            if name in self.processes:
-                self.leave(name)
+            self.leave_out(name, str(error))
 
 
 def training_field(recipe, model, console, *, names=None, warm_up=3):
@@ -100,6 +134,32 @@ def training_field(recipe, model, console, *, names=None, warm_up=3):
     peers = [peer for peer in chosen(TRAINING, recipe) if names is None or peer.name in names]
     request = {"config": network_config(recipe, model).model_dump_json(), "warm_up": warm_up}
     return Field(TRAINING_MODULE, peers, {peer.name: request for peer in peers}, console)
+
+
+def measure_each(names, measure, console):
+    """Measures one after the other; one that fails does not take the others' results with it.
+
+    Args:
+        names: of networks, or of whatever is measured.
+        measure: function of a name.
+        console: a `rich.console.Console`.
+
+    Returns:
+        ({name: what `measure` gave}, {name: reason} of those that failed).
+
+    Raises:
+        ConfigError: all failed.
+    """
+    found, left_out = {}, {}
+    for name in names:
+        try:
+            found[name] = measure(name)
+        except Exception as error:  # whatever is wrong with this one, the others go on
+            left_out[name] = reason_of(error)
+            console.print(f"  {name} is left out: {left_out[name]}", markup=False, soft_wrap=True)
+    if not found:
+        raise ConfigError("; ".join(f"{name}: {reason}" for name, reason in left_out.items()))
+    return found, left_out
 
 
 def spread(values):

@@ -141,7 +141,7 @@ class DataConfig(Frozen):
     # scaling of pixel values and way of resizing, see data/decode.py; None: the pretrained weights' or the variant's
     preprocessing: Literal["v1", "v2", "finetune"] | None = None
     crop: Literal["random_area", "none"] = "random_area"  # none: whole pictures, in evaluation too
-    crop_min_area: Share | None = None  # of the picture's area that a random part has; None: the release's 5 % (v1: 8 %)
+    crop_min_area: Share | None = None  # smallest part; None: the release's 5 % of the area (v1: 8 %)
     flip: bool = True  # left and right, with probability 1/2
     augment: Literal["none", "randaugment", "autoaugment", "erase"] = "randaugment"
     randaugment_layers: CountOrOff = 2  # operations an image

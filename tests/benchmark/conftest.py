@@ -10,10 +10,10 @@ from efficientnetv2_tf.benchmark import inference, peers, turns
 from efficientnetv2_tf.benchmark.config import BenchmarkRecipe
 from efficientnetv2_tf.training.recipes import load_config
 
-# Of ours a step takes 0.1 s, the machine is half as fast in every second turn; keras-hub dies in its second turn,
-# keras-cv has no such network.
+# Of ours a step takes 0.1 s, the machine is half as fast in the second of three turns; keras-hub dies in its second
+# turn, keras-cv has no such network, nor have those in FAKE_FAILING. FAKE_MEMORY is {name: [built, peak]}.
 CHILD = """
-import os, pathlib
+import json, os, pathlib
 from efficientnetv2_tf.benchmark.peers import LeftOutError, serve_peers
 from efficientnetv2_tf.child_process import answer_lines
 
@@ -27,19 +27,21 @@ def log(*what):
 def begin(work, next_request, tell):
     name = work["peer"]
     log("start", name)
-    if name == "keras_cv":
+    if name == "keras_cv" or name in os.environ.get("FAKE_FAILING", "").split():
         raise LeftOutError("it has no such network")
     seconds = SECONDS.get(name, 0.5)
     facts = {"imported": 1.0, "built": 1.5, "first_step": 100 * seconds, "parameters": 7}
-    tell({**facts, "memory_built": 2**30})
+    memory = json.loads(os.environ.get("FAKE_MEMORY", "{}"))
+    built, peak = memory.get(name, [2**30, int(2**30 * (1 + 10 * seconds))])
+    tell({**facts, "memory_built": built})
     for turn in range(1000):
         request = next_request()
         log("turn", name)
         if name == "keras_hub" and turn == 1:
             os.kill(os.getpid(), 9)
         number = request.get("steps") or request["calls"]
-        times = [seconds * (1 + turn % 2)] * number
-        tell({"seconds": times, "peak_memory": int(2**30 * (1 + 10 * seconds))})
+        times = [seconds * (2 if turn % 3 == 1 else 1)] * number
+        tell({"seconds": times, "peak_memory": peak})
 
 answer_lines(serve_peers(begin))
 """

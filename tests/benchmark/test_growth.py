@@ -18,7 +18,7 @@ from efficientnetv2_tf.training.stopping import Interrupted, StopSignals
 
 TINY = (
     "benchmark.models=[testing],benchmark.image_size=32,benchmark.batch_size=8,benchmark.rounds=1,benchmark.steps=1,"
-    "model.blocks=[r1_k3_s2_e1_i16_o16_c1],model.num_classes=10,train.optimizer=adamw"
+    "model.blocks=[r1_k3_s2_e1_i16_o16_c1],model.num_classes=10"
 )
 
 
@@ -33,6 +33,7 @@ def made_up():
         "image_size": 128,
         "batch_size": 8,
         "series": [{**steps, "costs": costs}, {**first, "costs": grown}],
+        "left_out": {"workers": "no free port"},
     }
 
 
@@ -56,13 +57,14 @@ def test_tables_of_growth_and_of_points():
     assert summary.rows[0][5:] == ("1.00", "1.11")
     assert summary.rows[3] == ("depth 1 to 2", "blocks", "graph nodes", "x 2", "x 3", "1.58", "1.50")
     assert points.rows[1] == ("image size 48 px", "training", "2e+09", "180.0 ms", "0.90")
+    assert summary.note.endswith("Left out: workers (no free port).")
     assert points.rows[-1] == ("depth 2", "graph nodes", "20", "3,000", "1.50")
 
 
 def test_the_picture_has_a_line_for_each_cost():
     from matplotlib.figure import Figure
 
-    figure = Figure(layout="constrained")
+    figure = Figure(figsize=(8, 4.4), layout="constrained")  # as beside another part
     growth.draw(figure.subfigures(), made_up())
     (inner,) = figure.subfigs
     left, right = inner.axes
@@ -74,6 +76,27 @@ def test_the_picture_has_a_line_for_each_cost():
         "depth, graph nodes: 1.58",
     ]  # fmt: skip
     figure.draw_without_rendering()
+    legend, titles = inner.legends[0].get_window_extent(), [left.title, right.title, inner._suptitle]
+    assert not any(legend.overlaps(title.get_window_extent()) for title in titles)
+
+
+def test_one_worker_alone_is_measured_right_before_two(monkeypatch, console):
+    asked, works = [], {1: (10, 0.5), 2: (20, 1.5)}
+
+    def workers(request, number):
+        asked.append(number)
+        return works[number]
+
+    def fail(*_):
+        raise OSError("no more memory")
+
+    monkeypatch.setattr(growth, "_workers", workers)
+    monkeypatch.setattr(growth, "ask", fail)  # of steps and replicas
+    result = growth.measure(load_config(None, TINY, schema=BenchmarkRecipe), console)
+    (series,) = result["series"]
+    assert asked == [1, 2] and (series["values"], series["works"]) == ([1, 2], [10, 20])
+    assert series["costs"] == {"training": [0.5, 1.5]}
+    assert result["left_out"] == dict.fromkeys(["image size, batch and depth", "replicas"], "OSError: no more memory")
 
 
 WORKER = """

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from efficientnetv2_tf.benchmark import frameworks, networks
+from efficientnetv2_tf.benchmark import frameworks, network_steps, networks
 from efficientnetv2_tf.benchmark.networks import FUSED, NETWORKS, BenchmarkError, groups, ratios, tables, work
 from efficientnetv2_tf.networks.variants import VARIANTS
 
@@ -190,6 +190,34 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(tool, monke
 def test_mistakes_are_told_at_once(flags, message):
     done = run(*flags)
     assert done.returncode == 2 and message in done.stderr
+
+
+def test_pytorch_compiles_each_shape_for_itself(monkeypatch):
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    from torch._dynamo import config
+
+    shapes, compile_ = [], torch.compile
+
+    def backend(graph, inputs):
+        shapes.append([tuple(x.shape) for x in inputs if x.ndim == 4 and x.shape[1] == 3 and x.shape[-1] > 3])
+        return graph
+
+    class Network(torch.nn.Sequential):  # whose code is shared, as that of timm's networks
+        def __init__(self):
+            super().__init__(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compile_(model, backend=backend, **options))
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: Network())
+    monkeypatch.setattr(network_steps, "_torch_device", lambda: "cpu")
+    sizes = [(8, 4), (10, 4), (10, 2), (12, 2), (14, 2), (16, 2)]  # (image size, batch): compiled twelve times
+    monkeypatch.setattr(network_steps, "_CLASSES", 8)
+    with config.patch(recompile_limit=config.recompile_limit, fail_on_recompile_limit_hit=False):
+        for size in sizes:
+            network_steps.OnTimm("efficientnetv2-b0", *size, "float32")
+        assert config.fail_on_recompile_limit_hit and config.recompile_limit > 8
+    expected = [(batch, 3, side, side) for side, batch in sizes for _ in networks.KINDS]
+    assert [shape for (shape,) in shapes] == expected
+    assert all(type(side) is int for (shape,) in shapes for side in shape)
 
 
 @pytest.mark.slow

@@ -9,15 +9,15 @@ import rich.console
 from efficientnetv2_tf.benchmark import roofline
 from efficientnetv2_tf.benchmark.config import BenchmarkRecipe
 from efficientnetv2_tf.benchmark.stage_times import work
-from efficientnetv2_tf.benchmark.steps import training_config
 from efficientnetv2_tf.networks.block_string import expand
 from efficientnetv2_tf.networks.cost import multiply_adds, variant_stage_costs
+from efficientnetv2_tf.training.hparams import Config, ConfigError
 from efficientnetv2_tf.training.recipes import load_config
 
 BLOCKS = ("r1_k3_s1_e1_i16_o16_c1", "r1_k3_s2_e4_i16_o24_se0.25")
 TINY = (
     "benchmark.models=[testing],benchmark.image_size=32,benchmark.batch_size=4,benchmark.rounds=2,benchmark.steps=1,"
-    f"train.optimizer=adamw,model.num_classes=10,model.blocks=[{','.join(BLOCKS)}]"
+    f"model.num_classes=10,model.blocks=[{','.join(BLOCKS)}]"
 )
 
 
@@ -54,11 +54,24 @@ def test_rates_follow_from_times():
     assert (training["intensity"], training["of_roof"]) == pytest.approx((100, 0.2))  # arithmetic allows 400
 
 
-def test_a_training_s_configuration_suits_each_model(recipe):
-    config = training_config(recipe, "efficientnetv2-s")
-    assert (config.model.name, config.model.num_classes, config.data.batch_size) == ("efficientnetv2-s", 10, 4)
-    assert config.progressive.image_size == (32, 32) and config.train.optimizer == "adamw"
-    assert config.model.dropout_rate == 0.2  # resolved
+def test_one_network_that_fails_leaves_the_other(recipe, console, monkeypatch):
+    times = {"seconds": 0.5, "operations": 40e9, "bytes": 20e9}
+    entry = {"name": "stem", "forward": times, "training": times}
+
+    def ask(module, request):
+        config = Config.model_validate_json(request["config"])
+        assert (config.train.optimizer, config.model.num_classes) == ("adamw", 10)  # as in `training`
+        if config.model.name == "testing":
+            raise ConfigError("no more memory")
+        return {"gflops": 400.0, "gigabytes": 50.0, "stages": [entry], "whole": entry}
+
+    monkeypatch.setattr(roofline, "ask", ask)
+    both = recipe.benchmark.model_copy(update={"models": ("testing", "efficientnetv2-s")})
+    result = roofline.measure(recipe.model_copy(update={"benchmark": both}), console)
+    (table,) = roofline.tables(result)
+    assert "efficientnetv2-s" in table.title and table.note.endswith("Left out: testing (no more memory).")
+    with pytest.raises(ConfigError, match="testing: no more memory"):
+        roofline.measure(recipe, console)
 
 
 @pytest.mark.slow
