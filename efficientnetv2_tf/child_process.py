@@ -89,8 +89,8 @@ def answer_lines(serve):
         serve: called with an iterator over the lines that come, which ends when the parent asks no more, and with a
             function that sends what JSON can hold.
     """
-    # The parent may be gone before this is called, while the child imported.
-    parent = int(os.environ.get(_PARENT, os.getppid()))
+    # The parent may be gone before this is called, while the child imported. On Windows a launcher stands between them.
+    parent = int(os.environ.get(_PARENT, os.getppid())) if os.name == "posix" else os.getppid()
     threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from efficientnetv2_tf.benchmark import progressive
 from efficientnetv2_tf.benchmark.config import LIBRARIES, PARTS
-from efficientnetv2_tf.benchmark.peers import INFERENCE, TRAINING, chosen, versions_of
+from efficientnetv2_tf.benchmark.peers import INFERENCE, TRAINING, chosen, unused, versions_of
 from efficientnetv2_tf.benchmark.report import console_table
 from efficientnetv2_tf.benchmark.results import Results
 from efficientnetv2_tf.training.hparams import ConfigError
@@ -47,6 +47,8 @@ def run(recipe, output, *, command="", console=None):
     left_out = progressive.load_recipes(recipe)[1] if "progressive" in parts else {}
     results = Results(pathlib.Path(output), command, lambda line: console.print(line, markup=False, soft_wrap=True))
     results.write_json()  # that it can be comes before the long work, as do mistakes in recipes
+    if keys := unused(recipe):
+        console.print(f"Not used, for the work is the same for all: {', '.join(keys)}", markup=False, soft_wrap=True)
     _tell_who_is_missing(recipe, left_out, console)
     with StopSignals(None, "Name the other parts in benchmark.parts to go on."), _shared_compilations():
         try:

@@ -97,6 +97,21 @@ def network_config(recipe, model, num_classes=CLASSES):
     return resolve(Config.model_validate(sections))
 
 
+def unused(recipe):
+    """Dotted keys of what a `BenchmarkRecipe` sets and no measurement looks at.
+
+    The recipes of the part `progressive` are files of their own.
+    """
+    used = {**_OF_THE_RECIPE, "data": {"data_dir"}}
+    used = {**used, "model": used["model"] | {"num_classes"}}
+    return [
+        f"{section}.{key}"
+        for section in Config.model_fields
+        for key, value in getattr(recipe, section)
+        if key not in used.get(section, ()) and value != getattr(getattr(type(recipe)(), section), key)
+    ]
+
+
 def chosen(peers, recipe):
     """Those of the libraries that the recipe asks for; this package's own always are."""
     return [peer for peer in peers if peer.ours or peer.library in recipe.benchmark.libraries]

@@ -38,12 +38,14 @@ class Results:
 
     def _kept(self):
         """The parts of earlier runs that still hold; where some do not, the file gets another name."""
-        path, old = self.folder / "benchmark.json", self.folder / "benchmark.old.json"
+        path = self.folder / "benchmark.json"
         try:
             parts, changed = _earlier(path.read_bytes(), self.content)
         except FileNotFoundError:
             return {}
         if changed:
+            numbers = ("", *range(2, 1000))
+            old = next(name for n in numbers if not (name := self.folder / f"benchmark.old{n}.json").exists())
             path.replace(old)
             self._tell(f"The earlier results in {path} are now {old}: {changed}.")
         return parts

@@ -110,19 +110,16 @@ def left_out_note(left_out):
 
 def draw(figure, result):
     """One field of bars a network; see the package."""
-    figure.suptitle(f"Training step, {result['image_size']} px, batch {result['batch_size']}: images/s")
+    what = f"Training step, {result['image_size']} px, batch {result['batch_size']}"
+    figure.suptitle(f"{what}: images/s, in turns with keras.applications, as a ratio to it")
     axes = figure.subplots(1, len(result["models"]), squeeze=False)[0]
     for axis, (model, found) in zip(axes, result["models"].items(), strict=True):
-        rows = [
-            bars.Bar(
-                peer["label"],
-                peer["median"],
-                bars.with_ratio(f"{peer['median']:.0f}", peer["ratio"]),
-                peer["ours"],
-                (peer["low"], peer["high"]),
-            )
-            for peer in _slowest_first(found["peers"])
-        ]
-        reference = found["peers"].get(REFERENCE)
-        goal = (GOAL * reference["median"], f"goal: {GOAL} x") if reference else None
-        bars.draw_bars(axis, model, rows, goal)
+        rows = [_bar(peer) for peer in _slowest_first(found["peers"])]
+        bars.draw_bars(axis, model, rows, (GOAL, f"goal: {GOAL} x") if REFERENCE in found["peers"] else None)
+
+
+def _bar(peer):
+    """The ratio as a bar, for each was measured at another time; images/s where there is no reference."""
+    shown = peer["ratio"] or peer
+    text = bars.with_ratio(f"{peer['median']:.0f}", peer["ratio"])
+    return bars.Bar(peer["label"], shown["median"], text, peer["ours"], (shown["low"], shown["high"]))

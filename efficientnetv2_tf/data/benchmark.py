@@ -16,7 +16,7 @@ from rich.table import Table
 
 from efficientnetv2_tf.data import augment, decode
 from efficientnetv2_tf.data.bad_images import BadImages
-from efficientnetv2_tf.data.pipeline import train_dataset
+from efficientnetv2_tf.data.pipeline import geometry_of, train_dataset
 from efficientnetv2_tf.data.release_way import release_image
 from efficientnetv2_tf.data.sources import DataError, Source, Split
 from efficientnetv2_tf.files import replacing
@@ -169,7 +169,7 @@ def _batched(pictures, function, finish=tf.identity):
 def _parts(pictures, batches, config, stage, style):
     """Milliseconds an image: from what each further part costs."""
     controls = StageControls(stage)
-    geometry = {"crop": config.crop != "none", "flip": config.flip}
+    geometry = geometry_of(config)
     plain = config.model_copy(update={"augment": "none"})
     unmixed = StageControls(dataclasses.replace(stage, mixup_alpha=0.0, cutmix_alpha=0.0))
     rates = _median(

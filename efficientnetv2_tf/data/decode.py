@@ -175,7 +175,8 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip, cro
         style: one of `STYLES`.
         crop: whether to cut out a random part; otherwise all of the picture is used.
         flip: whether to mirror left and right with probability 1/2.
-        crop_min_area: smallest share of the picture's area that is cut out, in (0, 1); None is the release's.
+        crop_min_area: smallest share of the picture's area that is cut out, in (0, 1); None is the release's. Of what
+            is too large to be drawn with such an aspect ratio, as 0.9 of a picture of 3:2, all is taken.
 
     Returns:
         uint8 [image_size, image_size, 3].

@@ -236,18 +236,15 @@ def _shuffled(dataset, buffer_size, seed):
     return tf.data.experimental.from_variant(variant, dataset.element_spec)
 
 
+def geometry_of(config):
+    """The keywords of `decode.decode_for_training` that a `DataConfig` has."""
+    return {"crop": config.crop != "none", "flip": config.flip, "crop_min_area": config.crop_min_area}
+
+
 def _train_image(encoded, config, controls, style, seed):
     """Decoded, cut, resized and augmented: uint8 [size, size, 3]."""
     geometry, operations = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    image = decode.decode_for_training(
-        encoded,
-        controls.image_size,
-        geometry,
-        style,
-        crop=config.crop != "none",
-        flip=config.flip,
-        crop_min_area=config.crop_min_area,
-    )
+    image = decode.decode_for_training(encoded, controls.image_size, geometry, style, **geometry_of(config))
     scale = config.randaugment_scale_pixels
     if config.augment == "randaugment":
         # At magnitude 0 the release's operations are strong (Solarize inverts, Brightness is 0.1); 0 is off here.

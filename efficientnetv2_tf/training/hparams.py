@@ -141,7 +141,7 @@ class DataConfig(Frozen):
     # scaling of pixel values and way of resizing, see data/decode.py; None: the pretrained weights' or the variant's
     preprocessing: Literal["v1", "v2", "finetune"] | None = None
     crop: Literal["random_area", "none"] = "random_area"  # none: whole pictures, in evaluation too
-    crop_min_area: Share | None = None  # smallest part; None: the release's 5 % of the area (v1: 8 %)
+    crop_min_area: Share | None = None  # share of the area, at least; None: the release's 5 % (v1: 10 %)
     flip: bool = True  # left and right, with probability 1/2
     augment: Literal["none", "randaugment", "autoaugment", "erase"] = "randaugment"
     randaugment_layers: CountOrOff = 2  # operations an image
@@ -269,6 +269,8 @@ def _contradictions(config):
     )
     if (config.runtime.kubernetes_selector is None) != (config.runtime.kubernetes_workers is None):
         yield "runtime.kubernetes_workers", "expected a number with runtime.kubernetes_selector, and null without it"
+    if config.data.crop == "none" and config.data.crop_min_area is not None:
+        yield "data.crop_min_area", "expected null with data.crop=none, which takes whole pictures"
     if config.data.batch_size % train.accumulate_steps:
         yield (
             "train.accumulate_steps",

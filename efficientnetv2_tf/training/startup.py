@@ -28,8 +28,6 @@ def load_tensorflow(*, onednn=True, logical_cpus=1, start=True, chatty=False):
         if start:
             from efficientnetv2_tf.training.as_traced import without_graph_optimizer
 
-            # What holds when the runtime starts holds for the functions of tf.data: they are optimized anew for each
-            # iterator, so for each epoch, and run as fast without.
             with without_graph_optimizer():
                 tensorflow.config.list_logical_devices()  # starts the runtime, which reports missing GPU drivers
 

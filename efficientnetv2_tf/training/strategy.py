@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from efficientnetv2_tf.training.as_traced import without_graph_optimizer
 from efficientnetv2_tf.training.cluster import ClusterError, find_cluster, meet
 from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.startup import hidden_stderr, use_logical_cpus
@@ -56,7 +57,7 @@ def make_strategy(runtime, fingerprint=""):
 
 def _devices():
     """The names of the GPUs, or of the logical CPUs where there is none."""
-    with hidden_stderr():  # starts TensorFlow, where nothing has before
+    with hidden_stderr(), without_graph_optimizer():  # starts TensorFlow, where nothing has before
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     return [device.name for device in tf.config.list_logical_devices(kind)]
 
@@ -70,7 +71,7 @@ def _multi_worker(cluster, runtime, fingerprint):
         task_id=cluster.index,
         rpc_layer="grpc",
     )
-    with explaining_lost_workers(len(cluster.addresses)), hidden_stderr():
+    with explaining_lost_workers(len(cluster.addresses)), hidden_stderr(), without_graph_optimizer():
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 

@@ -153,8 +153,15 @@ def test_other_parts_are_kept_on_the_same_machine_only(run, stub, console, monke
     assert "benchmark.old.json: versions changed (new_package)" in console.file.getvalue()
     assert {*json.loads(old.read_text())["parts"]} == {"training", "memory"}
     assert parts("memory", memory=2**31, new_package="2.0") == {"memory"}
-    assert "benchmark.old.json: the machine changed" in console.file.getvalue()
-    assert {*json.loads(old.read_text())["parts"]} == {"first_step"}
+    assert "benchmark.old2.json: the machine changed" in console.file.getvalue()
+    assert {*json.loads(old.with_name("benchmark.old2.json").read_text())["parts"]} == {"first_step"}
+    assert {*json.loads(old.read_text())["parts"]} == {"training", "memory"}
+
+
+def test_what_a_recipe_sets_in_vain_is_named(run, stub, console):
+    stub("seen")
+    run("benchmark.parts=[training],train.optimizer=sgd,data.batch_size=8,runtime.onednn=false,benchmark.rounds=2")
+    assert "Not used, for the work is the same for all: data.batch_size, train.optimizer\n" in console.file.getvalue()
 
 
 def test_the_number_of_the_part_and_its_seconds(run, stub, console):

@@ -147,6 +147,10 @@ def test_contradictions_are_refused_together():
     assert "progressive.stages: expected at most train.epochs (3). Received: 5" in text
 
 
+def test_whole_pictures_have_no_smallest_part():
+    assert "data.crop_min_area: expected null" in error_of(data={"crop": "none", "crop_min_area": 0.5})
+
+
 def test_the_parts_of_a_batch_are_equal():
     text = error_of(data={"batch_size": 30}, train={"accumulate_steps": 4})
     assert "train.accumulate_steps: expected a divisor of data.batch_size (30)" in text and "Received: 4" in text

@@ -30,6 +30,21 @@ def test_loads_quietly():
     assert done.stderr == "still here\n"
 
 
+def test_the_runtime_starts_without_graph_optimizer():
+    """Which is what tf.data's functions then have; all others have it again."""
+    code = """
+import tensorflow as tf
+from efficientnetv2_tf.training.startup import load_tensorflow
+start = tf.config.list_logical_devices
+def is_off():
+    return tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+tf.config.list_logical_devices = lambda *kind: print("off:", is_off()) or start(*kind)
+load_tensorflow()
+print("off:", is_off())
+"""
+    assert run(code).stdout.splitlines() == ["off: True", "off: False"]
+
+
 def test_says_more_where_asked():
     done = run(QUIET_CODE.replace("load_tensorflow()", "load_tensorflow(chatty=True)"))
     assert done.returncode == 0, done.stderr
