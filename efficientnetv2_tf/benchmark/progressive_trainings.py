@@ -28,6 +28,7 @@ from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.hparams import Config
 from efficientnetv2_tf.training.nonfinite import NonFiniteGuard
 from efficientnetv2_tf.training.plan import make_plan
+from efficientnetv2_tf.training.startup import load_tensorflow
 from efficientnetv2_tf.training.task import make_task
 
 _WARM_UP = 2  # steps at each image size
@@ -135,6 +136,7 @@ def _fingerprint(classifier):
 
 def _serve(lines, tell):
     request = json.loads(next(lines))
+    load_tensorflow()  # starts it as for every training; oneDNN is the environment's, which was read by the import
     config, seeds = Config.model_validate_json(json.dumps(request["config"])), request["seeds"]
     with tempfile.TemporaryDirectory() as folder:
         trainings = _Trainings(config, seeds, pathlib.Path(folder))

@@ -146,9 +146,11 @@ def _synchronized_functions():
         """Number of values a channel, mean and biased variance, of all replicas."""
         outputs, variance = functions.normalise(x, gamma, beta, epsilon)  # of this replica's alone
         mean, number = outputs.batch_mean, tf.cast(tf.size(x) // x.shape[-1], tf.float32)
-        total, sums, squares = added_up(replicas, number[None], number * mean, number * (variance + mean * mean))
-        mean = sums / total
-        return total, mean, tf.maximum(squares / total - mean * mean, 0.0)
+        # A replica without examples, as at the end of a data set, has no mean.
+        means, squares = (tf.math.multiply_no_nan(value, number) for value in (mean, variance + mean * mean))
+        total, means, squares = added_up(replicas, number[None], means, squares)
+        mean = tf.math.divide_no_nan(means, total)
+        return total, mean, tf.maximum(tf.math.divide_no_nan(squares, total) - mean * mean, 0.0)
 
     def batch_norm(x, gamma, beta, epsilon, activated, replicas):
         @tf.custom_gradient

@@ -136,6 +136,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _is_fused(self):
         # What the fused operation has; a network that uses Keras' other options gets them from Keras.
         usual = self.scale and self.center and self.axis in (-1, 3) and not getattr(self, "renorm", False)
+        usual = usual and self.input_spec.ndim == 4
         return self.trainable and usual and fused.on_tensorflow() and self.compute_dtype != "float64"
 
     def _train(self, inputs, activated):

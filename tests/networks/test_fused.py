@@ -104,16 +104,19 @@ def test_what_the_fused_operation_has_not_is_keras_own():
         ({"axis": 1}, {}),
         ({"dtype": "float64"}, {}),
         ({}, {"mask": mask}),
+        ({}, {"inputs": images[0, 0]}),
     ):
         mine, other = BatchNormalization(**options), keras.layers.BatchNormalization(**options)
-        got, expected = (layer(images, training=True, **arguments) for layer in (mine, other))
+        arguments = {"inputs": images, **arguments}
+        got, expected = (layer(**arguments, training=True) for layer in (mine, other))
         np.testing.assert_allclose(got, expected, atol=1e-5, err_msg=str((options, arguments)))
 
 
-# Three of four pictures are the first replica's, and the fourth, of another kind, the second one's.
+# Three of four pictures are the first replica's, and the fourth, of another kind, the second one's; or all the first's.
 REPLICAS = """
 import numpy as np, keras, tensorflow as tf
 from efficientnetv2_tf.networks.layers import BatchNormalization, activation_of
+from efficientnetv2_tf.networks.precision import dtype_policy
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -122,14 +125,16 @@ images, downstream = rng.normal(1, 2, [2, 4, 5, 6, 8]).astype("float32")
 images[3] = images[3] * 3 + 1
 weights = [rng.uniform(0.5, 2, 8) for _ in range(4)]
 silu = activation_of("silu", "batch")
-for activated in (False, True):
-    with strategy.scope():
+for activated, share, dtype in (False, 3, "float32"), (True, 3, "float32"), (True, 4, "float32"), (True, 3, "bfloat16"):
+    with strategy.scope(), dtype_policy("mixed_bfloat16" if dtype == "bfloat16" else "float32"):
         layer = BatchNormalization(momentum=0.9, epsilon=1e-3, synchronized=True)
         layer.build([None, None, None, 8])
         layer.set_weights(weights)
     def run():
         first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
-        x, dy = (tf.cond(first, lambda: tf.constant(a[:3]), lambda: tf.constant(a[3:])) for a in (images, downstream))
+        x, dy = (tf.cond(first, lambda: tf.constant(a[:share]), lambda: tf.constant(a[share:]))
+                 for a in (images, downstream))
+        x, dy = tf.cast(x, dtype), tf.cast(dy, dtype)
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer.activate(x, silu, True) if activated else layer(x, training=True)
@@ -137,7 +142,9 @@ for activated in (False, True):
         return y, *tape.gradient(y, [x, *variables], dy)
     function = tf.function(lambda: strategy.run(run))
     y, dx, dgamma, dbeta = (strategy.experimental_local_results(values) for values in function())
-    results = [np.concatenate(y), np.concatenate(dx), sum(dgamma), sum(dbeta), layer.moving_mean, layer.moving_variance]
+    y, dx = (np.concatenate([tf.cast(value, "float32") for value in values]) for values in (y, dx))
+    results = [y, dx, sum(dgamma), sum(dbeta), layer.moving_mean, layer.moving_variance]
+    tolerance = 0.06 if dtype == "bfloat16" else 3e-4
     other = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)
     other.build([None, None, None, 8])
     other.set_weights(weights)
@@ -149,11 +156,11 @@ for activated in (False, True):
     gradients = tape.gradient(y, [x, other.gamma.value, other.beta.value], tf.constant(downstream))
     expected = [y, *gradients, other.moving_mean, other.moving_variance]
     for index, (mine, theirs) in enumerate(zip(results, expected)):
-        np.testing.assert_allclose(mine, theirs, rtol=3e-4, atol=3e-4, err_msg=f"{activated} {index}")
+        np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance, err_msg=f"{activated} {share} {index}")
     print("equal")
 """
 
 
 @pytest.mark.slow
 def test_replicas_together_are_one_with_all_pictures(run_python):
-    assert run_python(REPLICAS).split().count("equal") == 2
+    assert run_python(REPLICAS).split().count("equal") == 4
