@@ -129,6 +129,7 @@ def test_settings_are_for_what_the_user_has_not_set(echo, monkeypatch):
 
 def test_some_settings_are_forced(echo, monkeypatch):
     monkeypatch.setenv("SOME_SETTING", "the user's")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)  # where other tests have loaded TensorFlow
     child = ChildProcess(echo, {"SOME_SETTING": "a default"}, {"SOME_SETTING": "forced"})
     child.send("hello")
     assert child.receive()["settings"] == ["2", "forced"]
