@@ -6,6 +6,7 @@ import json
 import time
 
 from efficientnetv2_tf.benchmark.processes import ON_CPU
+from efficientnetv2_tf.benchmark.report import shortened
 from efficientnetv2_tf.child_process import ChildEndedError, ChildProcess
 from efficientnetv2_tf.training.hparams import Config, ConfigError, resolve
 
@@ -205,8 +206,5 @@ _LONGEST_REASON = 300  # characters
 
 def reason_of(error):
     """An exception as one line, of which a long one loses its middle."""
-    text = " ".join(str(error).split())
-    if len(text) > _LONGEST_REASON:
-        half = _LONGEST_REASON // 2
-        text = f"{text[:half]} ... {text[-half:]}"
+    text = shortened(str(error), _LONGEST_REASON)
     return text if isinstance(error, LeftOutError | ConfigError) else f"{type(error).__name__}: {text}"

@@ -5,10 +5,10 @@ import dataclasses
 _LONGEST = 500  # characters of a reason
 
 
-def shortened(reason):
+def shortened(reason, longest=_LONGEST):
     """A reason in one line: what the process that failed wrote to stderr may be long, and its end says most."""
     text = " ".join(reason.split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
 
 
 @dataclasses.dataclass(frozen=True)

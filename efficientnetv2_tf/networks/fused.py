@@ -75,6 +75,11 @@ def _functions():
         share = tf.cast(x.shape[-1], tf.float32) / tf.cast(tf.size(x), tf.float32)  # 1 / n
         return outputs, outputs.batch_variance * (1.0 - share)
 
+    def normalise_with(x, gamma, beta, mean, variance, epsilon):
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+        ).y
+
     def batch_norm(x, gamma, beta, epsilon):
         outputs, variance = normalise(x, gamma, beta, epsilon)
         return outputs.y, tf.stop_gradient(outputs.batch_mean), tf.stop_gradient(variance)
@@ -87,15 +92,7 @@ def _functions():
 
             def gradient(dy, _mean, _variance):
                 with tf.control_dependencies([dy]):
-                    between = tf.raw_ops.FusedBatchNormV3(
-                        x=x,
-                        scale=gamma,
-                        offset=beta,
-                        mean=outputs.batch_mean,
-                        variance=variance,
-                        epsilon=epsilon,
-                        is_training=False,
-                    ).y
+                    between = normalise_with(x, gamma, beta, outputs.batch_mean, variance, epsilon)
                 return tf.raw_ops.FusedBatchNormGradV3(
                     y_backprop=silu_gradient(dy, between, y),
                     x=x,
@@ -120,6 +117,7 @@ def _functions():
         silu=silu,
         silu_gradient=silu_gradient,
         normalise=normalise,
+        normalise_with=normalise_with,
         batch_norm=batch_norm,
         batch_norm_silu=batch_norm_silu,
         replicas=replicas,
@@ -131,11 +129,6 @@ def _synchronized_functions():
     import tensorflow as tf
 
     functions = _functions()
-
-    def normalise(x, gamma, beta, mean, variance, epsilon):
-        return tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
-        ).y
 
     def added_up(replicas, *vectors):
         """Sums over the replicas, by one exchange: over a network each takes milliseconds, however short it is."""
@@ -156,13 +149,13 @@ def _synchronized_functions():
         @tf.custom_gradient
         def compute(x, gamma, beta):
             total, mean, variance = moments(x, gamma, beta, epsilon, replicas)
-            between = normalise(x, gamma, beta, mean, variance, epsilon)
+            between = functions.normalise_with(x, gamma, beta, mean, variance, epsilon)
             y = functions.silu(between) if activated else between
 
             def gradient(dy, _mean, _variance):
                 if activated:
                     with tf.control_dependencies([dy]):
-                        between = normalise(x, gamma, beta, mean, variance, epsilon)
+                        between = functions.normalise_with(x, gamma, beta, mean, variance, epsilon)
                     dy = functions.silu_gradient(dy, between, y)
                 # As if mean and variance were constants; then what they owe to x.
                 dx, dgamma, dbeta, *_ = tf.raw_ops.FusedBatchNormGradV3(
@@ -177,7 +170,7 @@ def _synchronized_functions():
                 )
                 scale = gamma * tf.math.rsqrt(variance + epsilon) / total
                 of_gamma, of_beta = added_up(replicas, dgamma, dbeta)
-                owed = normalise(x, scale * of_gamma, scale * of_beta, mean, variance, epsilon)
+                owed = functions.normalise_with(x, scale * of_gamma, scale * of_beta, mean, variance, epsilon)
                 return dx - owed, dgamma, dbeta
 
             return (y, mean, variance), gradient
