@@ -187,11 +187,13 @@ def _train(config):
     from efficientnetv2_tf.progressive.controls import StageControls
     from efficientnetv2_tf.training.building import build_classifier
     from efficientnetv2_tf.training.callbacks import ReleaseMemory
+    from efficientnetv2_tf.training.strategy import distribute
     from efficientnetv2_tf.training.task import make_task
 
     task = make_task(config, rich.console.Console(file=io.StringIO()))
     keras.utils.set_random_seed(config.runtime.seed)
-    classifier = build_classifier(task.config, tf.distribute.get_strategy(), task.steps_per_epoch, task.epochs)
+    strategy = tf.distribute.get_strategy()
+    classifier = build_classifier(task.config, strategy, task.steps_per_epoch, task.epochs)
     controls, ends = StageControls(task.plan[0]), []
 
     def note(step, logs):
@@ -200,8 +202,9 @@ def _train(config):
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=note)
     began = time.perf_counter()
     classifier.fit(
-        task.train_batches(controls),
+        distribute(strategy, lambda shard: task.train_batches(controls, shard), task.steps_per_epoch),
         epochs=task.epochs,
+        steps_per_epoch=task.steps_per_epoch,  # as the trainer does
         callbacks=[ProgressiveLearning(task.plan, controls), watch, ReleaseMemory()],
         verbose=0,
         shuffle=False,

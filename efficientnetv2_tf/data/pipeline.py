@@ -145,12 +145,18 @@ def _attempted(examples, prepare, is_usable, bytes_each):
         is_usable: of `usable`.
         bytes_each: about as many has what `prepare` gives.
     """
-    prepare = tf.function(prepare, autograph=False).get_concrete_function(*examples.element_spec)
-    specs = prepare.structured_outputs
-
     @tf.autograph.experimental.do_not_convert
     def run(first, example):
-        prepared = tf.cond(first, lambda: prepare(*example), lambda: tf.nest.map_structure(_nothing, specs))
+        specs = None
+
+        def prepared_example():
+            nonlocal specs
+            # A call of a traced function would cost 0.2 s with each iterator, which makes its kernels anew.
+            prepared = prepare(*example)
+            specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, prepared)
+            return prepared
+
+        prepared = tf.cond(first, prepared_example, lambda: tf.nest.map_structure(_nothing, specs))
         tf.nest.map_structure(lambda tensor, spec: tensor.set_shape(spec.shape), prepared, specs)
         return first, example, prepared
 

@@ -27,6 +27,7 @@ from efficientnetv2_tf.training.callbacks import Evaluation
 from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.nonfinite import NonFiniteGuard
+from efficientnetv2_tf.training.strategy import distribute
 from efficientnetv2_tf.training.task import make_task
 
 _WARM_UP = 2  # steps, after the one that compiles
@@ -80,9 +81,11 @@ class ProxyTraining:
         progress = ProgressiveLearning(task.plan, controls)
         guard = NonFiniteGuard("stop", progress, lambda *_: "")
         evaluation = Evaluation(task.eval_batches(), 1, task.epochs)
+        steps = task.steps_per_epoch
         classifier.fit(
-            task.train_batches(controls),
+            distribute(tf.distribute.get_strategy(), lambda shard: task.train_batches(controls, shard), steps),
             epochs=task.epochs,
+            steps_per_epoch=steps,  # as the trainer does
             callbacks=[progress, guard, evaluation, _Report(tell)],
             verbose=0,
             shuffle=False,

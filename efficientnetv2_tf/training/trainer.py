@@ -184,6 +184,7 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
                 batches,
                 epochs=end,
                 initial_epoch=first,
+                steps_per_epoch=number,  # without, Keras makes two iterators an epoch, and uses one of them
                 # In this order: the stage's values first, then what may stop the training; a checkpoint comes before
                 # the evaluation, which may be interrupted; then what shows, and what writes it down.
                 callbacks=[progress, guard, checkpointing, stop, evaluation, display, *writing, *profiling, release],
