@@ -3,6 +3,7 @@
 Nothing should grow faster than its work: cost ~ work ** exponent, with an exponent of at most 1.
 """
 
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -12,7 +13,7 @@ import numpy as np
 
 from efficientnetv2_tf.benchmark import turns
 from efficientnetv2_tf.benchmark.axes import plain_numbers
-from efficientnetv2_tf.benchmark.peers import CLASSES, network_config
+from efficientnetv2_tf.benchmark.peers import step_request
 from efficientnetv2_tf.benchmark.processes import ask, asked
 from efficientnetv2_tf.benchmark.report import Table
 from efficientnetv2_tf.benchmark.training import left_out_note
@@ -50,14 +51,7 @@ def measure(recipe, console):
     """
     chosen = recipe.benchmark
     name, batch_size = chosen.models[0], max(1, chosen.batch_size // _PART)
-    request = {
-        "config": network_config(recipe, name, recipe.model.num_classes or CLASSES).model_dump_json(),
-        "image_size": chosen.image_size,
-        "batch_size": batch_size,
-        "rounds": chosen.rounds,
-        "steps": chosen.steps,
-        "seed": chosen.seed,
-    }
+    request = step_request(recipe, name, batch_size)
 
     def measure_one(what):
         console.print(f"Growth of {name}'s steps with {what} ...")
@@ -101,9 +95,12 @@ def _workers(request, number):
         return asked(_PROCESS, {**request, "kind": "worker"}, forced={"TF_CONFIG": json.dumps(task)})
 
     with contextlib.ExitStack() as stack:
+        waiting = stack.enter_context(concurrent.futures.ThreadPoolExecutor(number))
         workers = [stack.enter_context(worker(index)) for index in range(number)]
-        chief, *_ = [answer() for answer in workers]
-    return chief
+        answers = [waiting.submit(answer) for answer in workers]
+        for answer in concurrent.futures.as_completed(answers):
+            answer.result()  # the first that fails; the others would wait for it
+    return answers[0].result()
 
 
 def exponent(works, costs):

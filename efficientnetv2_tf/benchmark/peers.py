@@ -98,6 +98,25 @@ def network_config(recipe, model, num_classes=CLASSES):
     return resolve(Config.model_validate(sections))
 
 
+def step_request(recipe, model, batch_size):
+    """What the children of `growth` and `roofline` are asked for.
+
+    Args:
+        recipe: a `BenchmarkRecipe`.
+        model: name of the network.
+        batch_size: pictures of a step.
+    """
+    settings = recipe.benchmark
+    return {
+        "config": network_config(recipe, model, recipe.model.num_classes or CLASSES).model_dump_json(),
+        "image_size": settings.image_size,
+        "batch_size": batch_size,
+        "rounds": settings.rounds,
+        "steps": settings.steps,
+        "seed": settings.seed,
+    }
+
+
 def unused(recipe):
     """Dotted keys of what a `BenchmarkRecipe` sets and no measurement looks at.
 

@@ -7,7 +7,7 @@ the stages, in turns with them (`stage_times.py`).
 
 from efficientnetv2_tf.benchmark import turns
 from efficientnetv2_tf.benchmark.axes import plain_numbers
-from efficientnetv2_tf.benchmark.peers import CLASSES, network_config
+from efficientnetv2_tf.benchmark.peers import step_request
 from efficientnetv2_tf.benchmark.processes import ask
 from efficientnetv2_tf.benchmark.report import Table
 from efficientnetv2_tf.benchmark.training import left_out_note
@@ -57,15 +57,7 @@ def measure(recipe, console):
 
 def _measure(recipe, name):
     """The answer of `stage_times.measure`."""
-    chosen = recipe.benchmark
-    request = {
-        "config": network_config(recipe, name, recipe.model.num_classes or CLASSES).model_dump_json(),
-        "image_size": chosen.image_size,
-        "batch_size": chosen.batch_size,
-        "rounds": chosen.rounds,
-        "steps": chosen.steps,
-        "seed": chosen.seed,
-    }
+    request = step_request(recipe, name, recipe.benchmark.batch_size)
     return ask("efficientnetv2_tf.benchmark.stage_times", request)
 
 

@@ -8,14 +8,13 @@ import itertools
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import time
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from efficientnetv2_tf.child_process import ChildEndedError, ChildProcess, answer_lines
 from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.training.hparams import Config, ConfigError, resolve
 
@@ -87,14 +86,16 @@ def benchmark_memory(config, *, output, console=None):
 def _in_a_process(config, variant, accumulate_steps, rematerialize):
     way = {"accumulate_steps": accumulate_steps, "rematerialize": rematerialize}
     config = config.model_copy(update={"train": config.train.model_copy(update=way)})
-    command = [sys.executable, "-m", "efficientnetv2_tf.training.benchmark_memory"]
-    done = subprocess.run(command, input=config.model_dump_json(), capture_output=True, text=True, check=False)
-    if done.returncode:
+    process = ChildProcess("efficientnetv2_tf.training.benchmark_memory")
+    try:
+        process.send(config.model_dump(mode="json"))
+        return StepCost(variant, accumulate_steps, rematerialize, **process.receive())
+    except ChildEndedError as error:
         raise ConfigError(
-            f"The process that measured {variant!r} ended with {done.returncode}; at -9 the system had no more memory. "
-            f"Try a smaller data.batch_size.\n{done.stderr[-2000:]}"
-        )
-    return StepCost(variant, accumulate_steps, rematerialize, **json.loads(done.stdout.splitlines()[-1]))
+            f"The process that measured {variant!r} failed; try a smaller data.batch_size. It {error}"
+        ) from error
+    finally:
+        process.close()
 
 
 def _measure(config):
@@ -165,13 +166,13 @@ def _table(costs, title):
     return table
 
 
-def _main():
+def _serve(lines, tell):
     from efficientnetv2_tf.training.startup import load_tensorflow
 
-    config = Config.model_validate_json(sys.stdin.read())
+    config = Config.model_validate_json(next(lines))
     load_tensorflow(onednn=config.runtime.onednn)
-    print(json.dumps(_measure(config)))
+    tell(_measure(config))
 
 
 if __name__ == "__main__":
-    _main()
+    answer_lines(_serve)

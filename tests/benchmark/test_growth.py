@@ -13,6 +13,7 @@ import rich.console
 
 from efficientnetv2_tf.benchmark import growth
 from efficientnetv2_tf.benchmark.config import BenchmarkRecipe
+from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.recipes import load_config
 from efficientnetv2_tf.training.stopping import Interrupted, StopSignals
 
@@ -108,7 +109,7 @@ def serve(lines, tell):
     assert request["kind"] == "worker" and len(task["cluster"]["worker"]) == 2
     index = task["task"]["index"]
     pathlib.Path(os.environ["PIDS"], f"{index}-{os.getpid()}").touch()
-    tell([100, 0.5 + index])
+    ACT
     time.sleep(60)
 
 answer_lines(serve)
@@ -117,10 +118,10 @@ answer_lines(serve)
 
 @pytest.fixture
 def pids(tmp_path, monkeypatch):
-    """Workers that only say who they are, and write it into the folder; True makes them hang."""
+    """Workers that only say who they are in the names of files, and do what one line of Python says."""
 
-    def start(hanging):
-        (tmp_path / "fake_worker.py").write_text(WORKER.replace("    tell(", "    0, (") if hanging else WORKER)
+    def start(act):
+        (tmp_path / "fake_worker.py").write_text(WORKER.replace("ACT", act))
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
         monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
         monkeypatch.setattr(growth, "_PROCESS", "fake_worker")
@@ -131,13 +132,19 @@ def pids(tmp_path, monkeypatch):
 
 
 def test_the_chief_answers_for_the_workers(pids):
-    folder = pids(hanging=False)
+    folder = pids("tell([100, 0.5 + index])")
     assert growth._workers({}, 2) == [100, 0.5]
     assert sorted(path.name[0] for path in folder.iterdir()) == ["0", "1"]
 
 
+def test_one_that_fails_ends_the_wait_for_the_chief(pids):
+    pids("assert index == 0, 'lost'")
+    with pytest.raises(ConfigError, match="lost"):  # the chief would say something else, after a minute
+        growth._workers({}, 2)
+
+
 def test_workers_end_with_a_signal(pids):
-    folder = pids(hanging=True)
+    folder = pids("pass")
 
     def stop():
         while len([*folder.iterdir()]) < 2:
