@@ -95,9 +95,9 @@ def _workers(request, number):
         return asked(_PROCESS, {**request, "kind": "worker"}, forced={"TF_CONFIG": json.dumps(task)})
 
     with contextlib.ExitStack() as stack:
-        waiting = stack.enter_context(concurrent.futures.ThreadPoolExecutor(number))
+        threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(number))
         workers = [stack.enter_context(worker(index)) for index in range(number)]
-        answers = [waiting.submit(answer) for answer in workers]
+        answers = [threads.submit(answer) for answer in workers]
         for answer in concurrent.futures.as_completed(answers):
             answer.result()  # the first that fails; the others would wait for it
     return answers[0].result()

@@ -145,6 +145,7 @@ def _attempted(examples, prepare, is_usable, bytes_each):
         is_usable: of `usable`.
         bytes_each: about as many has what `prepare` gives.
     """
+
     @tf.autograph.experimental.do_not_convert
     def run(first, example):
         specs = None
