@@ -187,7 +187,7 @@ def _train(config):
     from efficientnetv2_tf.progressive.controls import StageControls
     from efficientnetv2_tf.training.building import build_classifier
     from efficientnetv2_tf.training.callbacks import ReleaseMemory
-    from efficientnetv2_tf.training.strategy import distribute
+    from efficientnetv2_tf.training.strategy import distribute_epochs
     from efficientnetv2_tf.training.task import make_task
 
     task = make_task(config, rich.console.Console(file=io.StringIO()))
@@ -202,9 +202,9 @@ def _train(config):
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=note)
     began = time.perf_counter()
     classifier.fit(
-        distribute(strategy, lambda shard: task.train_batches(controls, shard), task.steps_per_epoch),
+        distribute_epochs(strategy, lambda shard: task.train_batches(controls, shard), task.steps_per_epoch),
         epochs=task.epochs,
-        steps_per_epoch=task.steps_per_epoch,  # as the trainer does
+        steps_per_epoch=task.steps_per_epoch,
         callbacks=[ProgressiveLearning(task.plan, controls), watch, ReleaseMemory()],
         verbose=0,
         shuffle=False,

@@ -10,6 +10,9 @@ from efficientnetv2_tf.data.cache import cached
 
 _MIXING = 1  # folded into an example's seed where a batch needs one of its own
 _PREFETCH = 2  # batches
+# Pictures that one thread prepares in a row. A data set for each one takes half as long as decoding it; with many in a
+# row an epoch's first batch waits for a single thread.
+_WINDOW = 16
 _IN_FLIGHT = 2**28  # bytes of pictures that are prepared, or wait for those before them
 
 
@@ -176,10 +179,9 @@ def _attempted(examples, prepare, is_usable, bytes_each):
         return tried.filter(lambda wanted, _: wanted)
 
     workers = os.cpu_count() or 1
-    # Examples that were read already, so that an error in reading is not ignored as well. A data set for each example
-    # takes half as long as decoding it.
+    # Examples that were read already, so that an error in reading is not ignored as well.
     waiting = 3 * workers  # TensorFlow begins twice as many as it takes turns with
-    window = min(max(_IN_FLIGHT // (waiting * bytes_each), 4), 64)
+    window = min(max(_IN_FLIGHT // (waiting * bytes_each), 4), _WINDOW)
     attempts = examples.window(window).interleave(
         attempt, cycle_length=workers, block_length=window, num_parallel_calls=workers, deterministic=True
     )

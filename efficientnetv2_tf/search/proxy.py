@@ -27,7 +27,7 @@ from efficientnetv2_tf.training.callbacks import Evaluation
 from efficientnetv2_tf.training.checkpoint import Checkpoints
 from efficientnetv2_tf.training.hparams import ConfigError
 from efficientnetv2_tf.training.nonfinite import NonFiniteGuard
-from efficientnetv2_tf.training.strategy import distribute
+from efficientnetv2_tf.training.strategy import distribute_epochs
 from efficientnetv2_tf.training.task import make_task
 
 _WARM_UP = 2  # steps, after the one that compiles
@@ -83,9 +83,9 @@ class ProxyTraining:
         evaluation = Evaluation(task.eval_batches(), 1, task.epochs)
         steps = task.steps_per_epoch
         classifier.fit(
-            distribute(tf.distribute.get_strategy(), lambda shard: task.train_batches(controls, shard), steps),
+            distribute_epochs(tf.distribute.get_strategy(), lambda shard: task.train_batches(controls, shard), steps),
             epochs=task.epochs,
-            steps_per_epoch=steps,  # as the trainer does
+            steps_per_epoch=steps,
             callbacks=[progress, guard, evaluation, _Report(tell)],
             verbose=0,
             shuffle=False,

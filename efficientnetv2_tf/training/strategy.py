@@ -191,6 +191,24 @@ def distribute(strategy, make, steps):
     return batches
 
 
+def distribute_epochs(strategy, make, steps):
+    """Batches for a `fit` of several epochs, each of which begins as its `StageControls` stand by then.
+
+    On one device a single iterator gives them all, and begins an epoch when its first batch is asked for; a new one
+    would make the kernels of the data set's functions anew. Other strategies read ahead, past an epoch's end, so there
+    each epoch has an iterator of its own, which Keras makes.
+
+    Args:
+        strategy: of `make_strategy`.
+        make: as for `distribute`, a data set that is one epoch.
+        steps: batches of an epoch; to be given to `fit` as `steps_per_epoch` too.
+    """
+    batches = distribute(strategy, make, steps)
+    # Within a scope that would be the strategy of the scope.
+    is_default = strategy is tf.distribute.get_strategy() and not tf.distribute.has_strategy()
+    return batches.repeat() if is_default else batches
+
+
 def _cut(batches, parts):
     """Each batch as `parts` batches."""
 

@@ -33,7 +33,7 @@ from efficientnetv2_tf.training.strategy import (
     check_batch,
     chief_first,
     describe,
-    distribute,
+    distribute_epochs,
     explaining_lost_workers,
     input_shard,
     is_chief,
@@ -178,13 +178,12 @@ def _fit(classifier, task, strategy, controls, checkpoints, position, folder, su
         if due:
             finish_epoch(classifier, epoch - 1, [progress, evaluation, *writing])
         for first, end, number in segments(task, epoch, batch):
-            # With their number known, Keras never asks for a batch more than there are.
-            batches = distribute(strategy, lambda shard: task.train_batches(controls, shard, rollbacks), number)
+            batches = distribute_epochs(strategy, lambda shard: task.train_batches(controls, shard, rollbacks), number)
             classifier.fit(
                 batches,
                 epochs=end,
                 initial_epoch=first,
-                steps_per_epoch=number,  # without, Keras makes two iterators an epoch, and uses one of them
+                steps_per_epoch=number,
                 # In this order: the stage's values first, then what may stop the training; a checkpoint comes before
                 # the evaluation, which may be interrupted; then what shows, and what writes it down.
                 callbacks=[progress, guard, checkpointing, stop, evaluation, display, *writing, *profiling, release],

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from efficientnetv2_tf.data.sources import DataError, Source, Split, open_source
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.progressive.stages import Stage
 from efficientnetv2_tf.training.hparams import DataConfig
+from efficientnetv2_tf.training.strategy import distribute_epochs
 
 COUNT = 50
 
@@ -198,6 +200,22 @@ def test_stage_changes_apply_to_the_next_iterator(levels):
     for size in (16, 24, 8):
         controls.assign(stage(image_size=size))
         assert {images.shape for images, _ in dataset} == {(8, size, size, 3)}
+
+
+def test_epochs_of_one_iterator_are_those_of_iterators_of_their_own(levels):
+    """As a `fit` on one device has them: a new stage must not come a batch too early or too late."""
+    controls = StageControls(stage(**STRONG))
+
+    def make(_):
+        return train_dataset(levels, config(**EVERYTHING), controls, style="v2", seed=0)
+
+    single = iter(distribute_epochs(tf.distribute.get_strategy(), make, COUNT // 8))
+    for epoch, size in enumerate((16, 16, 24, 8)):
+        controls.assign(stage(image_size=size, **STRONG), epoch)
+        own = [(images.numpy(), labels.numpy()) for images, labels in make((0, 1))]
+        assert own[0][0].shape == (8, size, size, 3)
+        same = [(images.numpy(), labels.numpy()) for images, labels in itertools.islice(single, len(own))]
+        assert checksum(same) == checksum(own)
 
 
 def test_magnitude_0_is_off_and_a_change_switches_it_on(levels):
@@ -458,6 +476,7 @@ from efficientnetv2_tf.data.sources import Source, Split
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.progressive.stages import Stage
 from efficientnetv2_tf.training.hparams import DataConfig
+from efficientnetv2_tf.training.strategy import distribute_epochs
 from efficientnetv2_tf.training.process_memory import peak_memory
 def examples(shard=(0, 1), seed=None):
     return tf.data.Dataset.range(1000).map(lambda key: (key, "{tmp_path}/one.jpg", key % 3))
