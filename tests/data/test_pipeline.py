@@ -476,7 +476,6 @@ from efficientnetv2_tf.data.sources import Source, Split
 from efficientnetv2_tf.progressive.controls import StageControls
 from efficientnetv2_tf.progressive.stages import Stage
 from efficientnetv2_tf.training.hparams import DataConfig
-from efficientnetv2_tf.training.strategy import distribute_epochs
 from efficientnetv2_tf.training.process_memory import peak_memory
 def examples(shard=(0, 1), seed=None):
     return tf.data.Dataset.range(1000).map(lambda key: (key, "{tmp_path}/one.jpg", key % 3))
