@@ -1,6 +1,6 @@
-"""Batch normalisation and SiLU in training, as the few operations that TensorFlow has for them.
+"""Batch normalisation, SiLU and squeeze-and-excite in training, as the fewest operations of TensorFlow.
 
-Keras composes both from operations each of which goes over all of the activations, and keeps more of them for the
+Keras composes them from operations each of which goes over all of the activations, and keeps more of them for the
 backward pass. Values and gradients are the same. TensorFlow is imported at the first use.
 """
 
@@ -33,17 +33,45 @@ def batch_norm(x, gamma, beta, epsilon, *, activated=False, synchronized=False):
             number in each. Costs one exchange in the forward pass and one in the backward pass.
 
     Returns:
-        The result, as `x`, and mean and (biased) variance, float32 [channels], which have no gradients.
+        The result, as `x`, and mean and (biased) variance, float32 [channels], through which no gradients come.
     """
     functions = _functions()
     if synchronized and (replicas := functions.replicas()):
         return _synchronized_functions().batch_norm(x, gamma, beta, epsilon, activated, replicas)
-    return (functions.batch_norm_silu if activated else functions.batch_norm)(x, gamma, beta, epsilon)
+    return functions.batch_norm(x, gamma, beta, epsilon, activated)
+
+
+def squeeze_excite(x, reduce_kernel, reduce_bias, expand_kernel, expand_bias):
+    """Scales each channel by a gate, see `layers.SqueezeExcite`; the activation between is SiLU.
+
+    Args:
+        x: [batch, height, width, channels].
+        reduce_kernel: [1, 1, channels, squeezed], of the type of `x`, like the others.
+        reduce_bias: [squeezed].
+        expand_kernel: [1, 1, squeezed, channels].
+        expand_bias: [channels].
+
+    Returns:
+        The result, as `x`.
+    """
+    return _functions().squeeze_excite(x, reduce_kernel, reduce_bias, expand_kernel, expand_bias)
 
 
 class _Functions:
     def __init__(self, **functions):
         self.__dict__.update(functions)
+
+
+def _with_gradient(function):
+    """`tf.custom_gradient`, with fewer operations in the graph.
+
+    It passes its arguments on, beside the results, and the tape makes zeros as the gradients of each of them, which
+    nobody reads: but not for operations of this name, whose further results have no gradients.
+    """
+    import tensorflow as tf
+
+    function.__name__ = "FusedBatchNorm"
+    return tf.custom_gradient(function)
 
 
 @functools.cache
@@ -62,39 +90,44 @@ def _functions():
         product = dy * y
         return product + gate(dy - product, x)
 
-    @tf.custom_gradient
+    @_with_gradient
     def silu(x):
         y = gate(x, x)
         return y, lambda dy: silu_gradient(dy, x, y)
 
+    def elements(x):
+        """Their number; where it is known as a Python number, which is no operation."""
+        return x.shape.num_elements() or tf.cast(tf.size(x), tf.float32)
+
     def normalise(x, gamma, beta, epsilon):
+        unused = tf.zeros([0])
         outputs = tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
+            x=x, scale=gamma, offset=beta, mean=unused, variance=unused, epsilon=epsilon, is_training=True
         )
         # The operation gives the unbiased variance, n / (n - 1) of the one that it normalised with.
-        share = tf.cast(x.shape[-1], tf.float32) / tf.cast(tf.size(x), tf.float32)  # 1 / n
-        return outputs, outputs.batch_variance * (1.0 - share)
+        return outputs, outputs.batch_variance * (1.0 - x.shape[-1] / elements(x))
 
     def normalise_with(x, gamma, beta, mean, variance, epsilon):
         return tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
         ).y
 
-    def batch_norm(x, gamma, beta, epsilon):
-        outputs, variance = normalise(x, gamma, beta, epsilon)
-        return outputs.y, tf.stop_gradient(outputs.batch_mean), tf.stop_gradient(variance)
+    def batch_norm(x, gamma, beta, epsilon, activated):
+        statistics = []
 
-    def batch_norm_silu(x, gamma, beta, epsilon):
-        @tf.custom_gradient
+        @_with_gradient
         def compute(x, gamma, beta):
             outputs, variance = normalise(x, gamma, beta, epsilon)
-            y = gate(outputs.y, outputs.y)
+            statistics.extend([outputs.batch_mean, variance])
+            y = gate(outputs.y, outputs.y) if activated else outputs.y
 
-            def gradient(dy, _mean, _variance):
-                with tf.control_dependencies([dy]):
-                    between = normalise_with(x, gamma, beta, outputs.batch_mean, variance, epsilon)
+            def gradient(dy):
+                if activated:
+                    with tf.control_dependencies([dy]):
+                        between = normalise_with(x, gamma, beta, outputs.batch_mean, variance, epsilon)
+                    dy = silu_gradient(dy, between, y)
                 return tf.raw_ops.FusedBatchNormGradV3(
-                    y_backprop=silu_gradient(dy, between, y),
+                    y_backprop=dy,
                     x=x,
                     scale=gamma,
                     reserve_space_1=outputs.reserve_space_1,
@@ -104,9 +137,35 @@ def _functions():
                     is_training=True,
                 )[:3]
 
-            return (y, outputs.batch_mean, variance), gradient
+            return y, gradient
 
-        return compute(x, gamma, beta)
+        return compute(x, gamma, beta), *statistics
+
+    @_with_gradient
+    def squeeze_excite(x, reduce_kernel, reduce_bias, expand_kernel, expand_bias):
+        reducing, expanding = (tf.reshape(kernel, kernel.shape[2:]) for kernel in (reduce_kernel, expand_kernel))
+        for_each_channel = [-1, 1, 1, x.shape[-1]]
+        mean = tf.reduce_mean(x, axis=[1, 2])  # [batch, channels]
+        reduced = tf.nn.bias_add(tf.matmul(mean, reducing), reduce_bias)
+        activated = gate(reduced, reduced)
+        scale = tf.sigmoid(tf.nn.bias_add(tf.matmul(activated, expanding), expand_bias))
+        scales = tf.reshape(scale, for_each_channel)
+
+        def gradient(dy):
+            dscale = tf.reduce_sum(dy * x, axis=[1, 2])
+            dexpanded = tf.raw_ops.SigmoidGrad(y=scale, dy=dscale)
+            dreduced = silu_gradient(tf.matmul(dexpanded, expanding, transpose_b=True), reduced, activated)
+            share = tf.cast(elements(mean) / elements(x), x.dtype)  # of a pixel in the mean
+            dmean = tf.matmul(dreduced, reducing, transpose_b=True) * share
+            return (
+                dy * scales + tf.reshape(dmean, for_each_channel),
+                tf.reshape(tf.matmul(mean, dreduced, transpose_a=True), reduce_kernel.shape),
+                tf.raw_ops.BiasAddGrad(out_backprop=dreduced),
+                tf.reshape(tf.matmul(activated, dexpanded, transpose_a=True), expand_kernel.shape),
+                tf.raw_ops.BiasAddGrad(out_backprop=dexpanded),
+            )
+
+        return x * scales, gradient
 
     def replicas():
         """The replica context, or None where there is but one replica."""
@@ -119,7 +178,7 @@ def _functions():
         normalise=normalise,
         normalise_with=normalise_with,
         batch_norm=batch_norm,
-        batch_norm_silu=batch_norm_silu,
+        squeeze_excite=squeeze_excite,
         replicas=replicas,
     )
 
@@ -146,13 +205,16 @@ def _synchronized_functions():
         return total, mean, tf.maximum(tf.math.divide_no_nan(squares, total) - mean * mean, 0.0)
 
     def batch_norm(x, gamma, beta, epsilon, activated, replicas):
-        @tf.custom_gradient
+        statistics = []
+
+        @_with_gradient
         def compute(x, gamma, beta):
             total, mean, variance = moments(x, gamma, beta, epsilon, replicas)
+            statistics.extend([mean, variance])
             between = functions.normalise_with(x, gamma, beta, mean, variance, epsilon)
             y = functions.silu(between) if activated else between
 
-            def gradient(dy, _mean, _variance):
+            def gradient(dy):
                 if activated:
                     with tf.control_dependencies([dy]):
                         between = functions.normalise_with(x, gamma, beta, mean, variance, epsilon)
@@ -173,8 +235,8 @@ def _synchronized_functions():
                 owed = functions.normalise_with(x, scale * of_gamma, scale * of_beta, mean, variance, epsilon)
                 return dx - owed, dgamma, dbeta
 
-            return (y, mean, variance), gradient
+            return y, gradient
 
-        return compute(x, gamma, beta)
+        return compute(x, gamma, beta), *statistics
 
     return _Functions(batch_norm=batch_norm)

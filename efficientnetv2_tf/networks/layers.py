@@ -150,7 +150,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             synchronized=self.synchronized,
         )
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving - (moving - value) * (1.0 - self.momentum))
+            moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return outputs
 
 
@@ -278,6 +278,9 @@ class SqueezeExcite(keras.layers.Layer):
         self.expand.build((None, 1, 1, self.squeezed_filters))
 
     def call(self, inputs, training=None):
+        if training and _is_fused(self.activation):
+            parameters = (self.reduce.kernel, self.reduce.bias, self.expand.kernel, self.expand.bias)
+            return fused.squeeze_excite(inputs, *(parameter.value for parameter in parameters))
         gate = ops.mean(inputs, axis=(1, 2), keepdims=True)  # [batch, 1, 1, channels]
         gate = ops.sigmoid(self.expand(activate(self.reduce(gate), self.activation, training)))
         return inputs * gate

@@ -24,10 +24,14 @@ class _FewOperations:
 
     def apply(self, grads, trainable_variables=None):
         self._constants, self._rate = {}, tf.convert_to_tensor(self.learning_rate)
+        self._begin_step()
         try:
             super().apply(grads, trainable_variables)
         finally:
             self._rate = None
+
+    def _begin_step(self):
+        """Computes what is the same for all variables."""
 
     def _get_current_learning_rate(self):
         return super()._get_current_learning_rate() if self._rate is None else self._rate
@@ -74,13 +78,17 @@ class RMSprop(_FewOperations, keras.optimizers.RMSprop):
 class AdamW(_FewOperations, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW`, its Adam part as one operation a variable (Loshchilov & Hutter, ICLR 2019)."""
 
-    def apply(self, grads, trainable_variables=None):
-        # The powers are the same for all variables, so they are computed once.
+    def _begin_step(self):
         step = tf.cast(self.iterations + 1, tf.float32)
         self._beta_powers = tf.pow(float(self.beta_1), step), tf.pow(float(self.beta_2), step)
-        super().apply(grads, trainable_variables)
+        self._decay = None if self.weight_decay is None else self._rate * self.weight_decay
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: `update_step` does it."""
 
     def update_step(self, gradient, variable, learning_rate):
+        if self._decay is not None and self._use_weight_decay(variable):
+            variable.assign_sub(variable * tf.cast(self._decay, variable.dtype))
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from efficientnetv2_tf.networks import fused
-from efficientnetv2_tf.networks.layers import BatchNormalization, activation_of
+from efficientnetv2_tf.networks.layers import BatchNormalization, SqueezeExcite, activation_of
 from efficientnetv2_tf.networks.precision import dtype_policy
 
 SILU = activation_of("silu", "batch")
@@ -93,6 +93,58 @@ def test_silu(dtype, tolerance):
     np.testing.assert_allclose(tf.cast(y, tf.float64), wide * sigmoid, rtol=tolerance, atol=1e-30)
     slope = tf.cast(tape.gradient(y, x), tf.float64)
     np.testing.assert_allclose(slope, sigmoid * (1 + wide * (1 - sigmoid)), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("mixed_bfloat16", 0.03)])
+@pytest.mark.parametrize("sides", [(5, 6), (None, None)], ids=["known size", "open size"])
+def test_squeeze_and_excite_is_in_training_what_it_is_in_inference(dtype, tolerance, sides):
+    rng = np.random.default_rng(0)
+    images, downstream = rng.normal(1, 2, [2, 4, 5, 6, 8]).astype(np.float32)
+    weights = [rng.normal(size=shape) for shape in ((1, 1, 8, 3), (3,), (1, 1, 3, 8), (8,))]
+
+    def run(training, dtype):
+        with dtype_policy(dtype):
+            layer = SqueezeExcite(3)
+        layer.build([None, None, None, 8])
+        layer.set_weights(weights)
+
+        @tf.function(input_signature=[tf.TensorSpec([4, *sides, 8], layer.compute_dtype)] * 2)
+        def gradients(x, dy):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=training)
+            return y, *tape.gradient(y, [x, *(weight.value for weight in layer.weights)], dy)
+
+        return gradients(*(tf.cast(array, layer.compute_dtype) for array in (images, downstream)))
+
+    for got, expected in zip(run(True, dtype), run(False, "float32"), strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(tf.cast(got, tf.float32) / scale, expected / scale, atol=tolerance)
+
+
+def test_squeeze_and_excite_with_another_activation():
+    images = np.random.default_rng(0).normal(size=[2, 4, 4, 8]).astype(np.float32)
+    layer = SqueezeExcite(3, activation="relu")
+    np.testing.assert_allclose(layer(images, training=True), layer(images), rtol=1e-5)
+
+
+@pytest.mark.parametrize("activated", [False, True])
+def test_the_tape_makes_no_zeros_for_what_has_no_gradient(activated):
+    """`fused` relies on a name that TensorFlow's tape knows; with another one the graph would have more operations."""
+    layer, excite = make(BatchNormalization), SqueezeExcite(3)
+    excite.build([None, None, None, 8])
+
+    @tf.function(input_signature=[tf.TensorSpec([4, None, None, 8])])
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer.activate(x, SILU, True) if activated else layer(x, training=True)
+            y = excite(y, training=True)
+        return tape.gradient(y, x)
+
+    kinds = [operation.type for operation in gradient.get_concrete_function().graph.get_operations()]
+    zeros = [kind for kind in kinds if kind in ("ZerosLike", "Fill")]
+    assert zeros == ["Fill"]  # the ones with which a gradient begins
 
 
 def test_what_the_fused_operation_has_not_is_keras_own():

@@ -30,6 +30,32 @@ def test_loads_quietly():
     assert done.stderr == "still here\n"
 
 
+def test_loads_without_packages_that_are_only_adapted():
+    """Which are there afterwards."""
+    code = """
+import sys
+from efficientnetv2_tf.training.startup import load_tensorflow
+load_tensorflow()
+import keras
+print([name for name in ("jax", "matplotlib", "pandas", "sklearn") if name in sys.modules])
+import matplotlib, sklearn
+from sklearn import datasets
+print(datasets.load_digits().images.shape)
+"""
+    assert run(code).stdout.splitlines() == ["[]", "(1797, 8, 8)"]
+
+
+def test_a_package_that_was_imported_before_stays():
+    code = """
+import matplotlib
+from efficientnetv2_tf.training.startup import load_tensorflow
+load_tensorflow()
+import sys
+print(sys.modules["matplotlib"] is matplotlib)
+"""
+    assert run(code).stdout == "True\n"
+
+
 def test_the_runtime_starts_without_graph_optimizer():
     """Which is what tf.data's functions then have; all others have it again."""
     code = """
