@@ -7,7 +7,8 @@ from efficientnetv2_tf.data.sources import DataError
 
 # Endings that are read, in any case, and the format that each promises.
 ENDINGS = {".bmp": "BMP", ".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-_IGNORED = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # as are names that begin with a dot
+EXPLANATION = ".explain.png"  # what --mode=predict --explain draws beside a picture, behind that one's name
+_IGNORED = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # as are names that begin with a dot, and explanations
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -54,7 +55,7 @@ def list_classes(folder):
 
 
 def entries(folder, below=""):
-    """What is in a folder and not hidden.
+    """What is in a folder and not hidden, without the explanations that were drawn into it.
 
     Args:
         folder: path.
@@ -70,10 +71,11 @@ def entries(folder, below=""):
     try:
         with os.scandir(os.path.join(folder, below)) as found:
             for entry in found:
-                if not entry.name.startswith(".") and entry.name not in _IGNORED:
+                name = entry.name
+                if not (name.startswith(".") or name in _IGNORED or name.endswith(EXPLANATION)):
                     # A link in a circle is an error for `entry.is_dir`, and only no folder for `os.path.isdir`.
                     is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-                    yield prefix + entry.name, is_folder
+                    yield prefix + name, is_folder
     except OSError as error:
         raise DataError(f"The folder {os.path.join(folder, below)} cannot be read: {error.strerror}.") from error
 

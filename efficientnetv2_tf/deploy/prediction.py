@@ -9,11 +9,10 @@ import pathlib
 
 from rich.table import Table
 
-from efficientnetv2_tf.data.folder_listing import ENDINGS, ending
+from efficientnetv2_tf.data.folder_listing import ENDINGS, EXPLANATION, ending
 from efficientnetv2_tf.files import replacing
 from efficientnetv2_tf.training.hparams import ConfigError
 
-EXPLANATION = ".explain.png"  # behind the name of the picture that is explained
 _MOST_LINES = 100  # of the table
 
 

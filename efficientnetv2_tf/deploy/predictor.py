@@ -5,9 +5,9 @@ import pathlib
 from rich.console import Console
 from rich.progress import Progress
 
+from efficientnetv2_tf.data.folder_listing import EXPLANATION
 from efficientnetv2_tf.data.sources import DataError
 from efficientnetv2_tf.deploy.prediction import (
-    EXPLANATION,
     Prediction,
     check_output,
     find_pictures,

@@ -18,6 +18,7 @@ def test_what_is_a_picture_and_of_which_class(write_files):
             "dog/z.y.png": b"", "dog/notes.txt": b"", "dog/jpg": b"", "loose.png": b"", "cat/.hidden.jpg": b"",
             "cat/.DS_Store": b"", "cat/Thumbs.db": b"", "__MACOSX/cat/a.jpg": b"", ".git/a.jpg": b"",
             "cat/__MACOSX/a.jpg": b"", "cat/desktop.ini": b"", "cat/._a.jpg": b"",
+            "cat/a.jpeg.explain.png": b"",
         }
     )  # fmt: skip
     listing = list_classes(root)
