@@ -14,7 +14,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from efficientnetv2_tf.data import augment, decode
+from efficientnetv2_tf.data import augment, decode, image_formats
 from efficientnetv2_tf.data.bad_images import BadImages
 from efficientnetv2_tf.data.pipeline import geometry_of, train_dataset
 from efficientnetv2_tf.data.release_way import release_image
@@ -37,8 +37,10 @@ class InputSpeed:
         stages: of each stage, {"image_size", "magnitude", "plain", "augmented"}; plain is without augmentation and
             mixing.
         parts: milliseconds an image that each part takes on all cores, in the last stage.
-        compared: rows of {"image_size", "magnitude", "release", "ours", "ratio"}: from encoded pictures to batches for
-            the network, without shuffling and without passing over bad ones.
+        compared: rows of {"image_size", "magnitude", "release", "ours", "ratio", "decoder", "at_most"}: from encoded
+            pictures to batches for the network, without shuffling and without passing over bad ones. Where all pictures
+            are JPEGs, "decoder" is TensorFlow's decoder alone, which is told what part to decode and gives that part to
+            nobody, and "at_most" its ratio to the release; otherwise both are None.
         images: pictures that were measured with, and `mean_bytes` of them.
         mean_bytes: size of an encoded picture.
         cores: of the machine.
@@ -159,11 +161,15 @@ def _batched(pictures, function, finish=tf.identity):
     options.autotune.enabled = False
 
     def prepare(key, item, label):
-        return function(item, tf.stack([tf.cast(key, tf.int32), 0]))
+        return function(item, _seed(key))
 
     mapped = pictures.train.open().map(prepare, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
     batches = mapped.batch(_BATCH).map(finish, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
     return batches.prefetch(2).with_options(options)
+
+
+def _seed(key):
+    return tf.stack([tf.cast(key, tf.int32), 0])
 
 
 def _parts(pictures, batches, config, stage, style):
@@ -190,21 +196,44 @@ def _parts(pictures, batches, config, stage, style):
 
 
 def _compare(pictures, image_size, magnitude, console):
+    """A row of `InputSpeed.compared`."""
+
     def ours(item, seed):
         image = decode.decode_for_training(item, image_size, seed, "v2", crop=True, flip=True)
         if magnitude is not None:
             image = augment.randaugment(image, magnitude, seed)
         return image
 
-    release, mine = _median(
-        [
-            _batched(pictures, lambda item, seed: release_image(item, image_size, seed, magnitude)),
-            _batched(pictures, ours, lambda images: decode.normalize_bytes(images, "v2")),
-        ]
-    )
-    console.print(f"{image_size} px{' with RandAugment' if magnitude else ''}: {mine / release:.2f} times the release")
-    sizes = {"image_size": image_size, "magnitude": magnitude}
-    return {**sizes, "release": release, "ours": mine, "ratio": mine / release}
+    ways = {
+        "release": _batched(pictures, lambda item, seed: release_image(item, image_size, seed, magnitude)),
+        "ours": _batched(pictures, ours, lambda images: decode.normalize_bytes(images, "v2")),
+    }
+    if magnitude is None and (told := _decoder_alone(pictures, image_size)):
+        ways["decoder"] = told
+    rates = dict(zip(ways, _median(ways.values()), strict=True))
+    ratio = rates["ours"] / rates["release"]
+    console.print(f"{image_size} px{' with RandAugment' if magnitude else ''}: {ratio:.2f} times the release")
+    row = {"image_size": image_size, "magnitude": magnitude, "decoder": None, "at_most": None, **rates, "ratio": ratio}
+    if row["decoder"]:
+        row["at_most"] = row["decoder"] / row["release"]
+    return row
+
+
+def _decoder_alone(pictures, image_size):
+    """Batches of nothing but what decoding the parts of JPEGs takes; None where there are other pictures."""
+    examples = pictures.train.open()
+    if not all(examples.map(lambda key, item, label: image_formats.is_whole_jpeg(item))):
+        return None
+
+    def window(key, item, label):
+        return decode.training_window(item, image_size, _seed(key), "v2")
+
+    windows = tf.stack(list(examples.map(window)))
+
+    def decode_part(item, seed):
+        return tf.size(decode.decode_part(item, windows[seed[0]], image_size))
+
+    return _batched(pictures, decode_part)
 
 
 def _tables(result, name):
@@ -219,12 +248,13 @@ def _tables(result, name):
         parts.add_column(heading, justify="right")
     parts.add_row(*(f"{milliseconds:.2f}" for milliseconds in result.parts.values()))
     compared = Table(title="beside the official release's way, images/s", title_justify="left")
-    for heading in ("image size", "RandAugment", "release", "here", "ratio"):
+    for heading in ("image size", "RandAugment", "release", "here", "ratio", "the JPEG decoder alone"):
         compared.add_column(heading, justify="right")
     for row in result.compared:
         magnitude = "-" if row["magnitude"] is None else f"{row['magnitude']:.3g}"
         rates = f"{row['release']:.0f}", f"{row['ours']:.0f}", f"{row['ratio']:.2f}"
-        compared.add_row(str(row["image_size"]), magnitude, *rates)
+        alone = f"{row['decoder']:.0f} ({row['at_most']:.2f})" if row["decoder"] else "-"
+        compared.add_row(str(row["image_size"]), magnitude, *rates, alone)
     return stages, parts, compared
 
 

@@ -192,7 +192,7 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip, cro
         return _random_window(shape, side, seed, style, crop_min_area)
 
     def from_jpeg(image_bytes, side, seed):
-        part = _decode_part(image_bytes, window(image_formats.jpeg_size(image_bytes), side, seed), side)
+        part = decode_part(image_bytes, window(image_formats.jpeg_size(image_bytes), side, seed), side)
         # The kernel takes floats in half the time of bytes, for the same result.
         return resize(tf.cast(part, tf.float32), side, style)
 
@@ -200,7 +200,7 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip, cro
         image = decode(image_bytes)
         return resize(_cut(image, window(tf.shape(image)[:2], side, seed)), side, style)
 
-    draws = tf.random.stateless_uniform([3], seed, minval=None, maxval=None, dtype=tf.int32)
+    draws = _draws(seed)
     inputs = [image_bytes, tf.cast(image_size, tf.int32), draws[:2]]
     # A function of its own for what is rare: TensorFlow's executor passes by each node of a branch that is not run.
     other = one_of([from_other])
@@ -213,6 +213,26 @@ def decode_for_training(image_bytes, image_size, seed, style, *, crop, flip, cro
     if flip:
         image = tf.cond(draws[2] < 0, lambda: tf.reverse(image, [1]), lambda: image)
     return image
+
+
+def training_window(image_bytes, image_size, seed, style):
+    """The part of a JPEG that `decode_for_training` cuts out, with `crop` and the release's smallest area.
+
+    Args:
+        image_bytes: string scalar.
+        image_size: side in pixels, a number.
+        seed: int32 [2], as given there.
+        style: one of `STYLES`.
+
+    Returns:
+        int32 [4]: top, left, height and width in pixels.
+    """
+    return _random_window(image_formats.jpeg_size(image_bytes), image_size, _draws(seed)[:2], style, None)
+
+
+def _draws(seed):
+    """int32 [3]: a seed for the part, and whether it is mirrored."""
+    return tf.random.stateless_uniform([3], seed, minval=None, maxval=None, dtype=tf.int32)
 
 
 def _random_window(shape, image_size, seed, style, min_area):
@@ -233,8 +253,17 @@ def _random_window(shape, image_size, seed, style, min_area):
     return tf.where(tf.reduce_all(size[:2] == shape), _centre(shape, image_size, rounding_up=True), window)
 
 
-def _decode_part(image_bytes, window, least_side):
-    """uint8 [h, w, 3]: a window of a JPEG, at 1/2, 1/4 or 1/8 of its size where `least_side` pixels are left."""
+def decode_part(image_bytes, window, least_side):
+    """A part of a JPEG, at 1/2, 1/4 or 1/8 of its size where that leaves enough of it.
+
+    Args:
+        image_bytes: string scalar.
+        window: int32 [4]: top, left, height and width in pixels.
+        least_side: pixels that are to be left in both directions.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
     corners = tf.stack([window[:2], window[:2] + window[2:]])
 
     def decode_at(ratio):

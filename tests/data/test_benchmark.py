@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 import rich.console
+import tensorflow as tf
 from PIL import Image
 
-from efficientnetv2_tf.data import benchmark
+from efficientnetv2_tf.data import benchmark, decode
 from efficientnetv2_tf.data.benchmark import benchmark_input
 from efficientnetv2_tf.data.sources import DataError, open_source
 from efficientnetv2_tf.progressive.stages import plan_stages
@@ -44,12 +45,35 @@ def test_measures_every_stage(quick, photos, tmp_path):
     assert [(row["image_size"], row["magnitude"]) for row in result.stages] == [(16, 5), (24, 10)]
     assert all(row["plain"] > 0 and row["augmented"] > 0 for row in result.stages)
     assert [row["ratio"] for row in result.compared] == [row["ours"] / row["release"] for row in result.compared]
+    without, with_randaugment = result.compared
+    assert without["at_most"] == without["decoder"] / without["release"] > 0
+    assert with_randaugment["decoder"] is None and with_randaugment["at_most"] is None
     assert result.images == 40
     assert json.loads((tmp_path / "benchmark_input.json").read_text())["parts"] == result.parts
     with Image.open(tmp_path / "benchmark_input.png") as picture:
         assert picture.size == (1650, 675)
     text = console.file.getvalue()
     assert "images/s" in text and "beside the official release's way" in text
+
+
+def test_the_decoder_alone_decodes_the_parts_that_training_has(quick, photos):
+    pictures = benchmark._in_memory(open_source(f"folder:{photos}"))
+    for image_size in (8, 24):
+        found = np.concatenate([batch.numpy() for batch in benchmark._decoder_alone(pictures, image_size)])
+        expected = []
+        for key, item, _ in pictures.train.open():
+            window = decode.training_window(item, image_size, [int(key), 0], "v2")
+            top, left, height, width = window.numpy()
+            assert 0 <= top < top + height <= 60 and 0 <= left < left + width <= 80
+            expected.append(tf.size(decode.decode_part(item, window, image_size)))
+        np.testing.assert_array_equal(found, expected)
+        assert len({int(size) for size in expected}) > 10
+
+
+def test_the_decoder_alone_is_that_of_jpegs(quick, photos, tmp_path):
+    for number in range(6):  # some of which are trained with
+        Image.new("RGB", (20, 20)).save(photos / "a" / f"{number}.png")
+    assert benchmark._decoder_alone(benchmark._in_memory(open_source(f"folder:{photos}")), 24) is None
 
 
 def test_without_a_good_picture(quick, photos, tmp_path):
