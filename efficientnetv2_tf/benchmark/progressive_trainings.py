@@ -29,6 +29,7 @@ from efficientnetv2_tf.training.hparams import Config
 from efficientnetv2_tf.training.nonfinite import NonFiniteGuard
 from efficientnetv2_tf.training.plan import make_plan
 from efficientnetv2_tf.training.startup import load_tensorflow
+from efficientnetv2_tf.training.strategy import distribute_epochs
 from efficientnetv2_tf.training.task import make_task
 
 _WARM_UP = 2  # steps at each image size
@@ -82,6 +83,7 @@ class _Trainings:
         history = self._classifier.fit(
             self._batches[seed],
             epochs=self._task.epochs,
+            steps_per_epoch=self._task.steps_per_epoch,
             callbacks=[clock, progress, guard, Evaluation(self._evaluation, 1, self._task.epochs)],
             verbose=0,
             shuffle=False,
@@ -96,9 +98,9 @@ class _Trainings:
     def _train_batches(self, seed):
         runtime = self._task.config.runtime.model_copy(update={"seed": seed})
         config = self._task.config.model_copy(update={"runtime": runtime})
-        batches = dataclasses.replace(self._task, config=config).train_batches(self._controls)
-        # With their number known, Keras does not take the end of the data for a lack of them.
-        return batches.apply(tf.data.experimental.assert_cardinality(self._task.steps_per_epoch))
+        task = dataclasses.replace(self._task, config=config)
+        strategy, steps = tf.distribute.get_strategy(), self._task.steps_per_epoch
+        return distribute_epochs(strategy, lambda shard: task.train_batches(self._controls, shard), steps)
 
 
 class _Clock(keras.callbacks.Callback):

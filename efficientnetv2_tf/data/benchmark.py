@@ -38,9 +38,10 @@ class InputSpeed:
             mixing.
         parts: milliseconds an image that each part takes on all cores, in the last stage.
         compared: rows of {"image_size", "magnitude", "release", "ours", "ratio", "decoder", "at_most"}: from encoded
-            pictures to batches for the network, without shuffling and without passing over bad ones. Where all pictures
-            are JPEGs, "decoder" is TensorFlow's decoder alone, which is told what part to decode and gives that part to
-            nobody, and "at_most" its ratio to the release; otherwise both are None.
+            pictures to batches for the network, without shuffling and without passing over bad ones. "decoder" is
+            TensorFlow's decoder alone, which is told what part to decode and gives that part to nobody, and "at_most"
+            its ratio to the release; both are None with RandAugment, and unless all pictures are JPEGs that end as they
+            should (of others all is decoded).
         images: pictures that were measured with, and `mean_bytes` of them.
         mean_bytes: size of an encoded picture.
         cores: of the machine.
@@ -208,8 +209,8 @@ def _compare(pictures, image_size, magnitude, console):
         "release": _batched(pictures, lambda item, seed: release_image(item, image_size, seed, magnitude)),
         "ours": _batched(pictures, ours, lambda images: decode.normalize_bytes(images, "v2")),
     }
-    if magnitude is None and (told := _decoder_alone(pictures, image_size)):
-        ways["decoder"] = told
+    if magnitude is None and (alone := _decoder_alone(pictures, image_size)):
+        ways["decoder"] = alone
     rates = dict(zip(ways, _median(ways.values()), strict=True))
     ratio = rates["ours"] / rates["release"]
     console.print(f"{image_size} px{' with RandAugment' if magnitude else ''}: {ratio:.2f} times the release")
@@ -220,7 +221,7 @@ def _compare(pictures, image_size, magnitude, console):
 
 
 def _decoder_alone(pictures, image_size):
-    """Batches of nothing but what decoding the parts of JPEGs takes; None where there are other pictures."""
+    """Batches of nothing but what decoding the parts of JPEGs takes; None where others are among the pictures."""
     examples = pictures.train.open()
     if not all(examples.map(lambda key, item, label: image_formats.is_whole_jpeg(item))):
         return None

@@ -65,8 +65,8 @@ class _Functions:
 def _with_gradient(function):
     """`tf.custom_gradient`, with fewer operations in the graph.
 
-    It passes its arguments on, beside the results, and the tape makes zeros as the gradients of each of them, which
-    nobody reads: but not for operations of this name, whose further results have no gradients.
+    It passes its arguments on, beside the result, and the tape makes zeros as the gradient of each of them, which
+    nobody reads. But not for operations of this name, whose results two to five have no gradients.
     """
     import tensorflow as tf
 
@@ -141,18 +141,23 @@ def _functions():
 
         return compute(x, gamma, beta), *statistics
 
+    def over_pixels(reduce, x):
+        """A mean or sum of [batch, height, width, channels] by channel; in float32 where float16 would not do."""
+        wide = tf.cast(x, tf.float32) if x.dtype == tf.float16 else x  # CPUs add float16 up in float16
+        return tf.cast(reduce(wide, axis=[1, 2]), x.dtype)
+
     @_with_gradient
     def squeeze_excite(x, reduce_kernel, reduce_bias, expand_kernel, expand_bias):
         reducing, expanding = (tf.reshape(kernel, kernel.shape[2:]) for kernel in (reduce_kernel, expand_kernel))
         for_each_channel = [-1, 1, 1, x.shape[-1]]
-        mean = tf.reduce_mean(x, axis=[1, 2])  # [batch, channels]
+        mean = over_pixels(tf.reduce_mean, x)  # [batch, channels]
         reduced = tf.nn.bias_add(tf.matmul(mean, reducing), reduce_bias)
         activated = gate(reduced, reduced)
         scale = tf.sigmoid(tf.nn.bias_add(tf.matmul(activated, expanding), expand_bias))
         scales = tf.reshape(scale, for_each_channel)
 
         def gradient(dy):
-            dscale = tf.reduce_sum(dy * x, axis=[1, 2])
+            dscale = over_pixels(tf.reduce_sum, dy * x)
             dexpanded = tf.raw_ops.SigmoidGrad(y=scale, dy=dscale)
             dreduced = silu_gradient(tf.matmul(dexpanded, expanding, transpose_b=True), reduced, activated)
             share = tf.cast(elements(mean) / elements(x), x.dtype)  # of a pixel in the mean

@@ -262,6 +262,9 @@ class SqueezeExcite(keras.layers.Layer):
         squeezed_filters: channels of the bottleneck, at least 1.
         activation: of the bottleneck.
 
+    Attributes:
+        fused: whether training computes it as a whole; if not, it calls the layers inside, which can be watched.
+
     Input shape: `[batch, height, width, channels]`. Output shape: the same.
     """
 
@@ -270,6 +273,7 @@ class SqueezeExcite(keras.layers.Layer):
         self.squeezed_filters = squeezed_filters
         self.activation = keras.activations.get(activation)
         self.reduce = conv(squeezed_filters, use_bias=True, name="reduce")
+        self.fused = True
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -278,9 +282,11 @@ class SqueezeExcite(keras.layers.Layer):
         self.expand.build((None, 1, 1, self.squeezed_filters))
 
     def call(self, inputs, training=None):
-        if training and _is_fused(self.activation):
+        if training and self.fused and _is_fused(self.activation):
             parameters = (self.reduce.kernel, self.reduce.bias, self.expand.kernel, self.expand.bias)
-            return fused.squeeze_excite(inputs, *(parameter.value for parameter in parameters))
+            # A kernel that Keras adapts (LoRA) is a tensor already.
+            values = (x.value if isinstance(x, keras.Variable) else x for x in parameters)
+            return fused.squeeze_excite(inputs, *values)
         gate = ops.mean(inputs, axis=(1, 2), keepdims=True)  # [batch, 1, 1, channels]
         gate = ops.sigmoid(self.expand(activate(self.reduce(gate), self.activation, training)))
         return inputs * gate

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from efficientnetv2_tf.networks.layers import SqueezeExcite
 from efficientnetv2_tf.networks.precision import dtype_policy
 
 
@@ -72,6 +73,8 @@ def _watch(network, bad):
         return wrapper
 
     for layer in network._flatten_layers(include_self=False):
+        if isinstance(layer, SqueezeExcite):
+            layer.fused = False
         if not isinstance(layer, keras.layers.InputLayer):
             layer.call = watched(layer, layer.call)
 

@@ -7,8 +7,8 @@ import tempfile
 
 from efficientnetv2_tf.training.hparams import ConfigError
 
-# Packages that TensorFlow and Keras import where they are installed, for adapters that no command of ours uses: they
-# take a third of the time that importing TensorFlow takes.
+# Packages that TensorFlow and Keras import where they are installed, for adapters that no command of ours uses: with
+# all four there, they take two fifths of the time that importing TensorFlow takes.
 _ADAPTED = ("jax", "matplotlib", "pandas", "sklearn")
 
 
@@ -30,7 +30,8 @@ def load_tensorflow(*, onednn=True, logical_cpus=1, start=True, chatty=False):
     # Informational lines of the C++ runtime (level 0) and warnings (1) are about its own insides.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if chatty else "2")
     with contextlib.nullcontext() if chatty else hidden_stderr():
-        with _not_installed(_ADAPTED):
+        # Another backend of Keras than TensorFlow may need JAX.
+        with _not_installed(_ADAPTED if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow" else ()):
             import tensorflow
 
         use_logical_cpus(logical_cpus)

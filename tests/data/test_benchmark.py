@@ -56,18 +56,23 @@ def test_measures_every_stage(quick, photos, tmp_path):
     assert "images/s" in text and "beside the official release's way" in text
 
 
-def test_the_decoder_alone_decodes_the_parts_that_training_has(quick, photos):
-    pictures = benchmark._in_memory(open_source(f"folder:{photos}"))
+def test_the_decoder_alone_decodes_the_parts_that_training_has(quick, photos, monkeypatch):
+    pictures, sizes, decode_part = benchmark._in_memory(open_source(f"folder:{photos}")), [], decode.decode_part
+
+    def watched(*arguments):
+        part = decode_part(*arguments)
+        sizes.append(int(tf.size(part)))
+        return part
+
     for image_size in (8, 24):
         found = np.concatenate([batch.numpy() for batch in benchmark._decoder_alone(pictures, image_size)])
-        expected = []
-        for key, item, _ in pictures.train.open():
-            window = decode.training_window(item, image_size, [int(key), 0], "v2")
-            top, left, height, width = window.numpy()
-            assert 0 <= top < top + height <= 60 and 0 <= left < left + width <= 80
-            expected.append(tf.size(decode.decode_part(item, window, image_size)))
-        np.testing.assert_array_equal(found, expected)
-        assert len({int(size) for size in expected}) > 10
+        with monkeypatch.context() as patch:
+            patch.setattr(decode, "decode_part", watched)
+            for key, item, _ in pictures.train.open():
+                decode.decode_for_training(item, image_size, [int(key), 0], "v2", crop=True, flip=True)
+        np.testing.assert_array_equal(found, sizes)
+        assert len(set(sizes)) > 10
+        sizes.clear()
 
 
 def test_the_decoder_alone_is_that_of_jpegs(quick, photos, tmp_path):

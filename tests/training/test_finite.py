@@ -57,7 +57,7 @@ def test_on_the_only_device_of_a_strategy(features):
     with strategy.scope():
         network = keras.Sequential([keras.layers.Input([4]), keras.layers.Dense(3)])
         classifier = Classifier(network)
-        config = TrainConfig(optimizer="adamw", weight_decay=0.1)  # decays weights outside of the replicas' threads
+        config = TrainConfig(optimizer="adamw", weight_decay=0.1)  # updates weights outside of the replicas' threads
         classifier.compile(make_optimizer(config, 0.1, network.trainable_variables), auto_scale_loss=False)
     before = network.get_weights()
     history = classifier.fit(*features, epochs=1, verbose=0)

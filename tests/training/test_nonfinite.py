@@ -139,6 +139,11 @@ def test_cause(make_classifier, batch):
     large = tf.tensor_scatter_nd_update(images, [[6, 3, 3, 1]], [1e30])
     assert "finite; the gradient of stem_conv/kernel is the first" in find_cause(classifier, large, labels, parts=2)
     assert "The images are not finite" in find_cause(classifier, images / 0, labels)
+    excite = next(layer for layer in classifier.network._flatten_layers() if layer.name == "se")
+    before = excite.expand.bias.numpy()
+    excite.expand.bias.assign(before + np.inf)  # the gate is 1, and hides it
+    assert f"is {excite.path}/expand, and neither are its weights" in find_cause(classifier, images, labels)
+    excite.expand.bias.assign(before)
     kernel = classifier.network.get_layer("blocks_1").project_conv.kernel
     kernel.assign(kernel * np.nan)
     sentence = find_cause(classifier, images, labels)

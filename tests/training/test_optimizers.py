@@ -138,22 +138,23 @@ def test_two_devices_do_what_one_does():
 
         def train(make, strategy):
             with strategy.scope():
-                variable = keras.Variable([1.0, 2.0, 3.0], name="kernel")
+                variables = [keras.Variable([1.0, 2.0, 3.0], name=name) for name in ("kernel", "bias")]
                 optimizer = make()
-                optimizer.build([variable])
+                optimizer.exclude_from_weight_decay(var_list=variables[1:])
+                optimizer.build(variables)
 
             @tf.function
             def step(gradient):
                 replicas = strategy.num_replicas_in_sync
 
                 def replica():
-                    optimizer.apply([gradient / replicas], [variable])
+                    optimizer.apply([gradient / replicas] * 2, variables)
 
                 strategy.run(replica)
 
             for gradient in gradients:
                 step(tf.constant(gradient))
-            values = [v.value for v in [variable, *optimizer.variables]]
+            values = [v.value for v in [*variables, *optimizer.variables]]
             copies = [strategy.experimental_local_results(v) for v in values]
             return [[np.asarray(c).astype(float).tolist() for c in copy] for copy in copies]
 
@@ -161,8 +162,8 @@ def test_two_devices_do_what_one_does():
             "rmsprop": lambda: optimizers.RMSprop(0.1, momentum=0.9, epsilon=1e-3),
             "adamw": lambda: optimizers.AdamW(0.1, weight_decay=0.1),
             "sgd": lambda: optimizers.SGD(0.1, momentum=0.9),
-            # The sum's norm is about 2, each half's is below 1.5: clipped before it is summed, nothing would change.
-            "clipped": lambda: optimizers.SGD(0.1, momentum=0.9, global_clipnorm=1.5),
+            # The sum's norm is up to 3.7, each half's is below 2: clipped before it is summed, nothing would change.
+            "clipped": lambda: optimizers.SGD(0.1, momentum=0.9, global_clipnorm=2.0),
             "not clipped": lambda: optimizers.SGD(0.1, momentum=0.9),
         }
         one = tf.distribute.get_strategy()
@@ -180,6 +181,8 @@ def test_two_devices_do_what_one_does():
             for copy in copies:
                 np.testing.assert_allclose(copy, single, rtol=1e-5, atol=1e-6, err_msg=name)
         assert len(two[0]) == 2, name  # really a variable on each device
+        (kernel, _), (bias, _) = two[:2]
+        assert (kernel == bias) == (name != "adamw"), name  # the only one that decays, and not its bias
 
 
 # --- which variables decay ---
