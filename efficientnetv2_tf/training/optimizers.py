@@ -24,8 +24,8 @@ class _FewOperations:
 
     def apply(self, grads, trainable_variables=None):
         self._constants, self._rate = {}, tf.convert_to_tensor(self.learning_rate)
-        self._begin_step()
         try:
+            self._begin_step()
             super().apply(grads, trainable_variables)
         finally:
             self._rate = None
