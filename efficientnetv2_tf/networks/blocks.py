@@ -45,7 +45,7 @@ class Block(keras.layers.Layer):
         self._activation = activation_of(self.activation, normalization)
         self.excite = None
         if spec.squeezed_filters:
-            self.excite = SqueezeExcite(spec.squeezed_filters, activation, name="se")
+            self.excite = SqueezeExcite(spec.squeezed_filters, activation, folded=self._folded, name="se")
         self.drop = StochasticDepth(drop_rate, name="drop") if spec.has_skip and drop_rate else None
         self.expand_conv = self.depthwise_conv = None
 

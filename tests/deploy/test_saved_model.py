@@ -62,6 +62,12 @@ def test_signatures(served):
     }
 
 
+def test_converters_know_the_operations(saved_model):
+    """Users convert the SavedModel itself; a fused operation in it that TFLite does not know would stop them."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=["preprocessed"])
+    assert len(converter.convert()) > 1000
+
+
 def test_encoded_pictures_give_what_the_network_gives(served, pictures, expected):
     found = served.run("serving_default", strings(pictures))
     np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=1e-5)

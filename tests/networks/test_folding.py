@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from efficientnetv2_tf.networks.blocks import Block
 from efficientnetv2_tf.networks.folding import fold_normalization
@@ -60,6 +61,17 @@ def test_the_network_itself_stays(model, images):
     np.testing.assert_array_equal(model(images), before)
     for mine, other in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def test_gates_are_matrix_products(model, folded, images):
+    """A convolution of a single pixel takes TensorFlow several times as long."""
+
+    def gates(network):
+        graph = tf.function(network).get_concrete_function(images, training=False).graph
+        return {node.type for node in graph.get_operations() if "/se_1/" in node.name}
+
+    assert "Conv2D" in gates(model) and "MatMul" not in gates(model)
+    assert "MatMul" in gates(folded) and "Conv2D" not in gates(folded)
 
 
 def test_a_file_of_it_opens(folded, images, tmp_path):
