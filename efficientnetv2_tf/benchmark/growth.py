@@ -22,14 +22,15 @@ IMAGE_SIZES = (32, 64, 128, 256)  # px
 BATCH_SIZES = (1, 4, 16, 64)
 DEPTHS = (0.5, 1.0, 2.0)  # times the variant's depth_coefficient
 REPLICAS = 2  # also the number of workers
-_PART = 4  # of benchmark.batch_size where it is not the batch that grows
+_PART = 4  # of benchmark.batch_size where image size or depth grows
 _PROCESS = "efficientnetv2_tf.benchmark.growth_times"
 _NOTE = (
     "The exponent is the slope of log(cost) over log(work): up to 1, cost grows no faster than its work. The worst "
     "rise is the most that the cost of a unit of work rises from a smaller to a larger work. A training step: AdamW, "
     "with the moving average. Two replicas are logical devices under MirroredStrategy; two workers are processes under "
-    "MultiWorkerMirroredStrategy, as is the one worker before them. Each has a batch of its own and both share this "
-    "machine's cores, so that two have twice the work and no more to do it with."
+    "MultiWorkerMirroredStrategy, as is the one worker before them. Each has a whole batch of its own and both share "
+    "this machine's cores, so that two have twice the work and no more to do it with. Two trainings side by side are "
+    "the same processes, but know nothing of each other: what two workers take longer is what they exchange."
 )
 
 
@@ -37,12 +38,13 @@ def measure(recipe, console):
     """Measures the first of a `BenchmarkRecipe`'s models, in processes of their own.
 
     Args:
-        recipe: its benchmark.models[0], image_size, batch_size, rounds, steps and seed count, model.num_classes, and
-            what else `network_config` takes of it.
+        recipe: its benchmark.models[0], image_size, batch_size (for replicas and workers; a quarter of it for others),
+            rounds, steps and seed count, model.num_classes, and what else `network_config` takes of it.
         console: a `rich.console.Console`.
 
     Returns:
-        {"model", "image_size", "batch_size", "series", "left_out": {what grows: reason}}. Each of the series is
+        {"model", "image_size", "batch_size" (of a replica), "part" (of it, where it is not replicas that grow),
+        "series", "left_out": {what grows: reason}}. Each of the series is
         {"name", "unit", "work" (what is counted as such), "values", "works", "costs"}, where costs are lists by name,
         of seconds or nodes of the graph.
 
@@ -50,16 +52,19 @@ def measure(recipe, console):
         ConfigError: nothing could be measured.
     """
     chosen = recipe.benchmark
-    name, batch_size = chosen.models[0], max(1, chosen.batch_size // _PART)
-    request = step_request(recipe, name, batch_size)
+    name = chosen.models[0]
+
+    def share(part):
+        return max(1, chosen.batch_size // part)
 
     def measure_one(what):
         console.print(f"Growth of {name}'s steps with {what} ...")
-        return _GROWING[what](request)
+        measure_series, part = _GROWING[what]
+        return measure_series(step_request(recipe, name, share(part)))
 
     found, left_out = turns.measure_each(_GROWING, measure_one, console)
     series = [one for several in found.values() for one in several]
-    shape = {"image_size": chosen.image_size, "batch_size": batch_size}
+    shape = {"image_size": chosen.image_size, "batch_size": chosen.batch_size, "part": share(_PART)}
     return {"model": name, **shape, "series": series, "left_out": left_out}
 
 
@@ -73,34 +78,49 @@ def _replicas(request):
 
 
 def _growing_workers(request):
-    """A worker alone, and right after it several: what differs is nothing but their number."""
+    """A worker alone, and right after it several, at first apart: what differs is their number, then the exchange."""
     numbers = [1, REPLICAS]
-    works, seconds = zip(*(_workers(request, number) for number in numbers), strict=True)
-    named = {"name": "workers", "unit": "", "work": "multiply-adds", "values": numbers}
-    return [{**named, "works": [*works], "costs": {"training": [*seconds]}}]
+    alone, apart, together = (_workers(request, *sizes) for sizes in ([1], [1] * REPLICAS, [REPLICAS]))
+
+    def series(name, several):
+        works, seconds = zip(alone, several, strict=True)
+        shape = {"name": name, "unit": "", "work": "multiply-adds", "values": numbers}
+        return {**shape, "works": [*works], "costs": {"training": [*seconds]}}
+
+    return [series("workers", together), series("trainings side by side", apart)]
 
 
-_GROWING = {"image size, batch and depth": _steps, "replicas": _replicas, "workers": _growing_workers}
+# How each is measured, with which part of benchmark.batch_size.
+_GROWING = {
+    "image size, batch and depth": (_steps, _PART),
+    "replicas": (_replicas, 1),
+    "workers": (_growing_workers, 1),
+}
 
 
-def _workers(request, number):
-    """(work, seconds of a training step) of processes that train together."""
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+def _workers(request, *sizes):
+    """(work, seconds of a training step) of trainings side by side, each by so many processes together."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(sum(sizes))]
     addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
     for server in servers:
         server.close()
+    ends = list(itertools.accumulate(sizes))
+    clusters = [addresses[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
-    def worker(index):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    def worker(cluster, index):
+        task = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": index}}
         return asked(_PROCESS, {**request, "kind": "worker"}, forced={"TF_CONFIG": json.dumps(task)})
 
     with contextlib.ExitStack() as stack:
-        threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(number))
-        workers = [stack.enter_context(worker(index)) for index in range(number)]
+        threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(len(addresses)))
+        tasks = [(cluster, index) for cluster in clusters for index in range(len(cluster))]
+        workers = [stack.enter_context(worker(*task)) for task in tasks]
         answers = [threads.submit(answer) for answer in workers]
         for answer in concurrent.futures.as_completed(answers):
             answer.result()  # the first that fails; the others would wait for it
-    return answers[0].result()
+    chiefs = [answer.result() for answer, (_, index) in zip(answers, tasks, strict=True) if index == 0]
+    works, seconds = zip(*chiefs, strict=True)
+    return sum(works), max(seconds)
 
 
 def exponent(works, costs):
@@ -132,7 +152,8 @@ def tables(result):
                     (f"{series['name']} {value:g}{series['unit']}", cost, f"{work:.4g}", amount, f"{share:.2f}")
                 )
     title = (
-        f"Growth of {result['model']}, at {result['image_size']} px and batch {result['batch_size']} unless they grow"
+        f"Growth of {result['model']}, at {result['image_size']} px and batch {result['part']} unless they grow, batch "
+        f"{result['batch_size']} for replicas and workers"
     )
     each = ("", "cost", "work", "", "for each unit of work, of the first")
     note = _NOTE + left_out_note(result["left_out"])
@@ -151,7 +172,7 @@ def draw(figure, result):
     """
     figure.suptitle(f"Growth of {result['model']}")
     left, right = figure.subplots(1, 2)
-    colors = [f"tab:{name}" for name in ("blue", "orange", "green", "red", "purple", "brown")]
+    colors = [f"tab:{name}" for name in ("blue", "orange", "green", "red", "purple", "brown", "pink")]
     for series, color in zip(result["series"], colors, strict=False):
         works = np.array(series["works"])
         for cost, found in series["costs"].items():

@@ -32,7 +32,8 @@ def made_up():
     return {
         "model": "efficientnetv2-b0",
         "image_size": 128,
-        "batch_size": 8,
+        "batch_size": 32,
+        "part": 8,
         "series": [{**steps, "costs": costs}, {**first, "costs": grown}],
         "left_out": {"workers": "no free port"},
     }
@@ -82,11 +83,11 @@ def test_the_picture_has_a_line_for_each_cost():
 
 
 def test_one_worker_alone_is_measured_right_before_two(monkeypatch, console):
-    asked, works = [], {1: (10, 0.5), 2: (20, 1.5)}
+    asked, works = [], {(1,): (10, 0.5), (1, 1): (20, 0.9), (2,): (20, 1.5)}
 
-    def workers(request, number):
-        asked.append(number)
-        return works[number]
+    def workers(request, *sizes):
+        asked.append((request["batch_size"], sizes))
+        return works[sizes]
 
     def fail(*_):
         raise OSError("no more memory")
@@ -94,9 +95,11 @@ def test_one_worker_alone_is_measured_right_before_two(monkeypatch, console):
     monkeypatch.setattr(growth, "_workers", workers)
     monkeypatch.setattr(growth, "ask", fail)  # of steps and replicas
     result = growth.measure(load_config(None, TINY, schema=BenchmarkRecipe), console)
-    (series,) = result["series"]
-    assert asked == [1, 2] and (series["values"], series["works"]) == ([1, 2], [10, 20])
-    assert series["costs"] == {"training": [0.5, 1.5]}
+    assert asked == [(8, (1,)), (8, (1, 1)), (8, (2,))]
+    assert [(one["name"], one["values"], one["works"]) for one in result["series"]] == [
+        ("workers", [1, 2], [10, 20]), ("trainings side by side", [1, 2], [10, 20]),
+    ]  # fmt: skip
+    assert [one["costs"] for one in result["series"]] == [{"training": [0.5, 1.5]}, {"training": [0.5, 0.9]}]
     assert result["left_out"] == dict.fromkeys(["image size, batch and depth", "replicas"], "OSError: no more memory")
 
 
@@ -106,8 +109,8 @@ from efficientnetv2_tf.child_process import answer_lines
 
 def serve(lines, tell):
     request, task = json.loads(next(lines)), json.loads(os.environ["TF_CONFIG"])
-    assert request["kind"] == "worker" and len(task["cluster"]["worker"]) == 2
-    index = task["task"]["index"]
+    assert request["kind"] == "worker"
+    index, size = task["task"]["index"], len(task["cluster"]["worker"])
     pathlib.Path(os.environ["PIDS"], f"{index}-{os.getpid()}").touch()
     ACT
     time.sleep(60)
@@ -132,9 +135,15 @@ def pids(tmp_path, monkeypatch):
 
 
 def test_the_chief_answers_for_the_workers(pids):
-    folder = pids("tell([100, 0.5 + index])")
-    assert growth._workers({}, 2) == [100, 0.5]
+    folder = pids("tell([100 * size, 0.5 * size + index])")
+    assert growth._workers({}, 2) == (200, 1.0)
     assert sorted(path.name[0] for path in folder.iterdir()) == ["0", "1"]
+
+
+def test_trainings_side_by_side_know_nothing_of_each_other(pids):
+    folder = pids("tell([100 * size, 0.5 * size + index])")
+    assert growth._workers({}, 1, 2, 1) == (400, 1.0)  # all of the work, in the time of the slowest
+    assert sorted(path.name[0] for path in folder.iterdir()) == ["0", "0", "0", "1"]
 
 
 def test_one_that_fails_ends_the_wait_for_the_chief(pids):
@@ -165,18 +174,19 @@ def test_real_steps_replicas_and_workers(monkeypatch):
     monkeypatch.setattr(growth, "BATCH_SIZES", (1, 3))
     monkeypatch.setattr(growth, "DEPTHS", (1.0, 2.0))
     result = growth.measure(load_config(None, TINY, schema=BenchmarkRecipe), rich.console.Console(file=io.StringIO()))
-    assert (result["model"], result["batch_size"]) == ("testing", 2)
+    assert (result["model"], result["batch_size"], result["part"]) == ("testing", 8, 2)
     series = {(one["name"], one["work"]): one for one in json.loads(json.dumps(result))["series"]}
     assert [*series] == [
         ("image size", "multiply-adds"), ("batch size", "multiply-adds"), ("depth", "multiply-adds"),
         ("depth", "blocks"), ("replicas", "multiply-adds"), ("workers", "multiply-adds"),
+        ("trainings side by side", "multiply-adds"),
     ]  # fmt: skip
     # Stem, one fused block at half its size, the last convolution; the classifier's product has no pixels.
     pixels, classifier = 256 * 27 * 16 + 64 * (9 * 16 * 16 + 16 * 32), 32 * 10
     assert series["image size", "multiply-adds"]["works"] == [2 * (times * pixels + classifier) for times in (1, 4)]
     assert series["batch size", "multiply-adds"]["works"] == [times * (pixels + classifier) for times in (1, 3)]
-    for name in ("replicas", "workers"):
-        assert series[name, "multiply-adds"]["works"] == [times * 2 * (pixels + classifier) for times in (1, 2)]
+    for name in ("replicas", "workers", "trainings side by side"):
+        assert series[name, "multiply-adds"]["works"] == [times * 8 * (pixels + classifier) for times in (1, 2)]
     blocks = series["depth", "blocks"]
     assert blocks["works"] == [1, 2] and blocks["costs"]["graph nodes"][0] < blocks["costs"]["graph nodes"][1]
     for one in series.values():
