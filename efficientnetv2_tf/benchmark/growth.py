@@ -43,10 +43,9 @@ def measure(recipe, console):
         console: a `rich.console.Console`.
 
     Returns:
-        {"model", "image_size", "batch_size" (of a replica), "part" (of it, where it is not replicas that grow),
-        "series", "left_out": {what grows: reason}}. Each of the series is
-        {"name", "unit", "work" (what is counted as such), "values", "works", "costs"}, where costs are lists by name,
-        of seconds or nodes of the graph.
+        {"model", "image_size", "batch_size", "replica_batch_size", "series", "left_out": {what grows: reason}}. Each of
+        the series is {"name", "unit", "work" (what is counted as such), "values", "works", "costs"}, where costs are
+        lists by name, of seconds or nodes of the graph.
 
     Raises:
         ConfigError: nothing could be measured.
@@ -64,7 +63,7 @@ def measure(recipe, console):
 
     found, left_out = turns.measure_each(_GROWING, measure_one, console)
     series = [one for several in found.values() for one in several]
-    shape = {"image_size": chosen.image_size, "batch_size": chosen.batch_size, "part": share(_PART)}
+    shape = {"image_size": chosen.image_size, "batch_size": share(_PART), "replica_batch_size": chosen.batch_size}
     return {"model": name, **shape, "series": series, "left_out": left_out}
 
 
@@ -101,19 +100,18 @@ _GROWING = {
 def _workers(request, *sizes):
     """(work, seconds of a training step) of trainings side by side, each by so many processes together."""
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(sum(sizes))]
-    addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
+    addresses = iter([f"127.0.0.1:{server.getsockname()[1]}" for server in servers])
     for server in servers:
         server.close()
-    ends = list(itertools.accumulate(sizes))
-    clusters = [addresses[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    clusters = [[*itertools.islice(addresses, size)] for size in sizes]
+    tasks = [(cluster, index) for cluster in clusters for index in range(len(cluster))]
 
     def worker(cluster, index):
         task = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": index}}
         return asked(_PROCESS, {**request, "kind": "worker"}, forced={"TF_CONFIG": json.dumps(task)})
 
     with contextlib.ExitStack() as stack:
-        threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(len(addresses)))
-        tasks = [(cluster, index) for cluster in clusters for index in range(len(cluster))]
+        threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(len(tasks)))
         workers = [stack.enter_context(worker(*task)) for task in tasks]
         answers = [threads.submit(answer) for answer in workers]
         for answer in concurrent.futures.as_completed(answers):
@@ -152,8 +150,8 @@ def tables(result):
                     (f"{series['name']} {value:g}{series['unit']}", cost, f"{work:.4g}", amount, f"{share:.2f}")
                 )
     title = (
-        f"Growth of {result['model']}, at {result['image_size']} px and batch {result['part']} unless they grow, batch "
-        f"{result['batch_size']} for replicas and workers"
+        f"Growth of {result['model']}, at {result['image_size']} px and batch {result['batch_size']} unless they grow, "
+        f"batch {result['replica_batch_size']} for replicas and workers"
     )
     each = ("", "cost", "work", "", "for each unit of work, of the first")
     note = _NOTE + left_out_note(result["left_out"])
@@ -172,12 +170,11 @@ def draw(figure, result):
     """
     figure.suptitle(f"Growth of {result['model']}")
     left, right = figure.subplots(1, 2)
-    colors = [f"tab:{name}" for name in ("blue", "orange", "green", "red", "purple", "brown", "pink")]
-    for series, color in zip(result["series"], colors, strict=False):
+    for index, series in enumerate(result["series"]):
         works = np.array(series["works"])
         for cost, found in series["costs"].items():
             label = f"{series['name']}, {cost}: {exponent(works, found):.2f}"
-            style = {"color": color, "markersize": 4, "linewidth": 1, "label": label}
+            style = {"color": f"C{index}", "markersize": 4, "linewidth": 1, "label": label}
             if series["work"] == "multiply-adds":
                 left.plot(works / 1e9, np.array(found) * 1e3, _MARKERS[cost], **style)
             share = np.array(found) / works

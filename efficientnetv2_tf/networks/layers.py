@@ -251,9 +251,9 @@ class ScheduledDropout(keras.layers.Layer):
         return {**super().get_config(), "rate": self._initial_rate}
 
 
-def _product(conv, x):
-    """A 1 x 1 convolution with bias, of [batch, channels]."""
-    return ops.matmul(x, ops.reshape(conv.kernel, conv.kernel.shape[2:])) + conv.bias
+def _pointwise(layer, x):
+    """What a `PointwiseConv2D` with bias gives for [batch, channels]."""
+    return ops.matmul(x, ops.reshape(layer.kernel, layer.kernel.shape[2:])) + layer.bias
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -303,11 +303,11 @@ class SqueezeExcite(keras.layers.Layer):
 
     def _serve(self, inputs):
         gate = ops.mean(inputs, axis=(1, 2))  # [batch, channels]
-        gate = _product(self.reduce, gate)
+        gate = _pointwise(self.reduce, gate)
         # As a product with a sigmoid TensorFlow would join it to an operation that takes longer to begin.
         is_silu = self.activation is keras.activations.silu
         gate = gate / (1.0 + ops.exp(-gate)) if is_silu else self.activation(gate)
-        return inputs * ops.reshape(ops.sigmoid(_product(self.expand, gate)), (-1, 1, 1, inputs.shape[-1]))
+        return inputs * ops.reshape(ops.sigmoid(_pointwise(self.expand, gate)), (-1, 1, 1, inputs.shape[-1]))
 
     def compute_output_shape(self, input_shape):
         return input_shape

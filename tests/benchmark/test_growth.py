@@ -32,8 +32,8 @@ def made_up():
     return {
         "model": "efficientnetv2-b0",
         "image_size": 128,
-        "batch_size": 32,
-        "part": 8,
+        "batch_size": 8,
+        "replica_batch_size": 32,
         "series": [{**steps, "costs": costs}, {**first, "costs": grown}],
         "left_out": {"workers": "no free port"},
     }
@@ -174,7 +174,7 @@ def test_real_steps_replicas_and_workers(monkeypatch):
     monkeypatch.setattr(growth, "BATCH_SIZES", (1, 3))
     monkeypatch.setattr(growth, "DEPTHS", (1.0, 2.0))
     result = growth.measure(load_config(None, TINY, schema=BenchmarkRecipe), rich.console.Console(file=io.StringIO()))
-    assert (result["model"], result["batch_size"], result["part"]) == ("testing", 8, 2)
+    assert (result["model"], result["batch_size"], result["replica_batch_size"]) == ("testing", 2, 8)
     series = {(one["name"], one["work"]): one for one in json.loads(json.dumps(result))["series"]}
     assert [*series] == [
         ("image size", "multiply-adds"), ("batch size", "multiply-adds"), ("depth", "multiply-adds"),
